@@ -1,1 +1,9 @@
-//! (being built)
+//! What tests need and production does not: the runner for text dialogues, and the disks that a power
+//! cut leaves.
+//!
+//! A development dependency only. It knows no protocol; a crate under test brings its machine and its world.
+
+pub mod citations;
+pub mod dialogue;
+pub mod powercut;
+pub mod tidy;

@@ -1,2 +1,39 @@
-//! Tasks of the house.
-fn main() {}
+//! The longer tasks of the house: `cargo xtask test | tidy | crash | bench | fuzz`.
+
+mod bench;
+mod crash;
+mod fuzz;
+mod packages;
+mod run;
+mod test;
+
+use anyhow::bail;
+
+const USAGE: &str = "cargo xtask TASK
+
+  test                 everything: format, lints, tidy, all tests, then the tests against real programs
+                       (installs the Debian packages it needs and says so; root only for that)
+    --quick            only what needs no other program
+  tidy                 the rules of layout, imports and citations; lists the longest functions and files
+  crash [--kills N]    kill -9 at random moments under load, restart, check (default 10)
+  bench [--runs N]     pillarbox beside Postfix and Dovecot in one run; writes docs/book/performance.md
+  fuzz [TARGET] [--seconds N]
+                       fuzz one target or all (needs a nightly toolchain and cargo-fuzz)";
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    std::env::set_current_dir(run::repository()?)?;
+    match arguments.first().map(String::as_str) {
+        Some("test") => test::test(rest),
+        Some("tidy") => test::tidy(),
+        Some("crash") => crash::crash(rest),
+        Some("bench") => bench::bench(rest),
+        Some("fuzz") => fuzz::fuzz(rest),
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("{USAGE}"),
+    }
+}

@@ -4,6 +4,10 @@
 //! gets an unchanging picture. [`contract`] is the test that every back end passes; [`embedded`] is the back end on a
 //! local disk: SQLite for what changes, segments for what does not (`docs/design/store.md`).
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+pub mod embedded;
+
 use bytes::Bytes;
 use mail::{
     AccountName, BlobId, BodyId, ChangeError, Commit, MailboxId, MailboxInfo, ModSeq, Outcome, Snapshot, Uid, Usage,
@@ -65,7 +69,7 @@ pub type GroupOutcome = Result<Vec<Outcome>, ChangeError>;
 
 /// Takes the octets of a message as they come. Memory is bounded whatever the size: beyond a threshold the octets go
 /// to disk. Dropping it throws the octets away.
-pub trait BodyWriter: Send {
+pub trait BodyWriter: Send + Sync {
     /// Appends octets.
     fn write(&mut self, octets: &[u8]) -> Result<(), StoreError>;
 

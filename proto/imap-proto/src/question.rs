@@ -2,10 +2,15 @@
 
 use bytes::Bytes;
 use mail::{
-    AccountName, BlobId, BodyId, Change, ChangeError, MailboxId, MailboxInfo, Outcome, Quota, Snapshot, Uid, Usage,
+    AccountName, BlobId, BodyId, Change, ChangeError, InternalDate, MailboxId, MailboxInfo, Outcome, Quota, Snapshot,
+    Uid, Usage,
 };
 use sasl::Credentials;
 use std::sync::Arc;
+
+/// The internal date of an appended message for which the client gave none. A session knows no calendar: whoever answers
+/// [`Question::Commit`] puts the present moment in its place.
+pub const INTERNAL_DATE_NOW: InternalDate = InternalDate { unix_seconds: i64::MIN, zone_minutes: 0 };
 
 /// A range of a message's octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

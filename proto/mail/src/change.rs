@@ -127,6 +127,9 @@ pub struct Group {
 pub struct Commit {
     /// One group an account.
     pub groups: Vec<Group>,
+    /// All or nothing: when one group is refused, none is applied, and the others answer
+    /// [`ChangeError::NotApplied`]. For a message to several accounts that gets a single reply.
+    pub together: bool,
 }
 
 /// What a change did. One for each change of an accepted group, in order.
@@ -190,4 +193,6 @@ pub enum ChangeError {
     NoSuchBody,
     /// UIDs or mod-sequences of the mailbox are used up.
     Exhausted,
+    /// Another group of a commit marked `together` was refused.
+    NotApplied,
 }

@@ -150,8 +150,9 @@ pub const KEYWORDS_PER_MAILBOX_MAX: usize = 64;
 impl Keyword {
     /// Takes an IMAP flag-keyword: an atom (RFC 9051 §9, flag-keyword) of bounded length.
     pub fn parse(text: &str) -> Option<Keyword> {
-        let special =
-            |b: u8| matches!(b, b'(' | b')' | b'{' | b' ' | b'%' | b'*' | b'"' | b'\\' | b']') || b < 0x21 || b > 0x7e;
+        let special = |b: u8| {
+            matches!(b, b'(' | b')' | b'{' | b' ' | b'%' | b'*' | b'"' | b'\\' | b']') || !(0x21..=0x7e).contains(&b)
+        };
         (!text.is_empty() && text.len() <= KEYWORD_OCTETS_MAX && !text.bytes().any(special))
             .then(|| Keyword(text.into()))
     }

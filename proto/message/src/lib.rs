@@ -1,1 +1,15 @@
-//! (being built)
+//! The Internet message (RFC 5322) and MIME (RFC 2045 to 2049): what a message says of itself, and what we write on it.
+//!
+//! On its way in a message passes [`repair`], which mends its header section, and [`scan`], which works out its
+//! [`digest`]; [`trace`] makes the fields put on top. Reading uses [`header`] for parts of a header section and
+//! [`decode`] with [`charset`] for text to search in. Nothing here changes a stored octet, and nothing here judges a
+//! message: that is policy's part. Every octet is hostile; every limit has a name.
+
+pub mod charset;
+pub mod decode;
+pub mod digest;
+pub mod header;
+pub mod mime;
+pub mod repair;
+pub mod scan;
+pub mod trace;

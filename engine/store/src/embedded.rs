@@ -1,0 +1,424 @@
+//! The store on a local disk: SQLite for what changes, segments for what does not.
+//!
+//! ```text
+//! caller ── stage ──▶ staging ─ compressed record, in memory or in a segment of its own
+//! caller ── commit ─▶ writer: decide (batch, decide) ─▶ append (tail) ─▶ rows (apply) ─▶ sync, COMMIT
+//!                       └─▶ publish: pictures, accounts, places ─▶ answer ─▶ wake watches
+//! reader ── snapshot ─▶ pictures, or a reader's connection (load)
+//! reader ── read ─────▶ places ─▶ segments ─▶ record
+//! upkeep: write-ahead log home, claims written down, reclaim
+//! ```
+//!
+//! Files, tables, what is synced when, and recovery: `docs/design/store.md`.
+
+mod account;
+mod administer;
+mod apply;
+mod batch;
+mod decide;
+mod fsck;
+mod generations;
+mod known;
+mod load;
+mod opening;
+mod picture;
+mod readers;
+mod reading;
+mod reclaim;
+mod record;
+mod segments;
+mod staging;
+mod tables;
+mod tail;
+mod upkeep;
+mod writer;
+
+pub use fsck::{Lost, Progress, Report, fsck};
+pub use opening::{OpenError, Options};
+pub use reclaim::Reclaimed;
+
+use crate::{Answer, BodyRange, BodyWriter, GroupOutcome, MailStore, StoreError, Watch};
+use bytes::Bytes;
+use known::{Accounts, Places, Recents, Watches};
+use mail::{AccountName, BlobId, Commit, Group, MailboxId, MailboxInfo, Quota, Snapshot, Uid, Usage};
+use picture::{Asked, Pictures};
+use readers::Readers;
+use record::{Place, RecordError};
+use segments::Segments;
+use staging::{StagedRecord, Staging};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
+use upkeep::{Desk, Signal};
+use writer::{Request, Waiting, Writer};
+
+/// The store on a local disk. Dropping it waits for what is under way and closes it.
+pub struct EmbeddedStore {
+    shared: Arc<Shared>,
+    /// `None` only while dropping.
+    requests: Option<mpsc::Sender<Request>>,
+    signal: Arc<Signal>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the store's threads and callers share.
+struct Shared {
+    options: Options,
+    segments: Arc<Segments>,
+    staging: Arc<Staging>,
+    pictures: Arc<Pictures>,
+    accounts: Accounts,
+    places: Places,
+    recents: Recents,
+    watches: Watches,
+    readers: Readers,
+    /// The segment that grows; 0 for none.
+    tail_segment: AtomicU32,
+    /// Held by the pass that reclaims.
+    reclaiming: Mutex<()>,
+    closed: AtomicBool,
+    /// The lock file. Closing it lets the next process in.
+    lock: Mutex<Option<File>>,
+}
+
+/// Where the store's octets are (P29: what is live, dead and free adds up to the disk).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// In segments, in records that messages refer to.
+    pub live_octets: u64,
+    /// In segments, waiting to be reclaimed.
+    pub dead_octets: u64,
+    /// The database with its log.
+    pub index_octets: u64,
+    /// Of the file system, free for this process.
+    pub free_octets: u64,
+    /// Staged bodies in memory.
+    pub staged_octets: u64,
+}
+
+impl EmbeddedStore {
+    /// Opens a store, or makes a new one if the folder holds none. Blocks for some milliseconds.
+    pub fn open(options: Options) -> Result<EmbeddedStore, OpenError> {
+        opening::open(options)
+    }
+
+    /// Gives room back at once instead of in the background: messages of deleted mailboxes, blobs without messages
+    /// (also those that died just now), segments that are mostly dead.
+    pub async fn reclaim(&self) -> Result<Reclaimed, StoreError> {
+        let (shared, desk) = (self.shared.clone(), self.desk()?);
+        offload(move || {
+            reclaim::trim_expunged(&shared, &desk)?;
+            reclaim::pass(&shared, &desk, std::time::Duration::ZERO)
+        })
+        .await
+    }
+
+    /// Where the store's octets are.
+    pub async fn space(&self) -> Result<Space, StoreError> {
+        let shared = self.shared.clone();
+        offload(move || shared.space()).await
+    }
+
+    /// Checks the store while it runs: every live record, every counter. Changes nothing.
+    pub async fn verify(&self, mut progress: impl FnMut(Progress) + Send + 'static) -> Result<Report, StoreError> {
+        let shared = self.shared.clone();
+        offload(move || fsck::verify(&shared, &mut progress)).await
+    }
+
+    fn desk(&self) -> Result<Desk, StoreError> {
+        Ok(Desk(self.requests()?.downgrade()))
+    }
+
+    fn requests(&self) -> Result<&mpsc::Sender<Request>, StoreError> {
+        match &self.requests {
+            Some(requests) if !self.shared.is_closed() => Ok(requests),
+            _ => Err(StoreError::Closed),
+        }
+    }
+
+    /// Has the writer do something.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Run(Box::new(move |writer: &mut Writer| {
+            // Who asked may have gone away.
+            let _ = reply.send(work(writer));
+        }));
+        self.requests()?.send(request).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    async fn commit_now(&self, commit: Commit, bodies: batch::Offered) -> Result<Vec<GroupOutcome>, StoreError> {
+        // A large body is synced before the writer hears of it, so that other commits do not wait for it.
+        for (_, staged) in &bodies {
+            if matches!(staged.record, StagedRecord::File(_)) {
+                let staged = staged.clone();
+                offload(move || match &staged.record {
+                    StagedRecord::File(spill) => spill.sync(),
+                    StagedRecord::Memory { .. } => Ok(()),
+                })
+                .await?;
+            }
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Commit(Waiting { commit, bodies, reply });
+        self.requests()?.send(request).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    async fn account_list(&self, account: &AccountName) -> Result<Arc<Vec<MailboxInfo>>, StoreError> {
+        loop {
+            self.requests()?;
+            if let Some((list, _)) = self.shared.accounts.get(account) {
+                return Ok(list);
+            }
+            // A group without changes makes the account if need be, and has the writer publish it.
+            let group = Group { account: account.clone(), changes: Vec::new(), quota: Quota::default() };
+            self.commit_now(Commit { groups: vec![group], together: false }, Vec::new()).await?;
+        }
+    }
+
+    async fn picture(&self, account: &AccountName, mailbox: MailboxId) -> Result<Arc<Snapshot>, StoreError> {
+        loop {
+            self.requests()?;
+            match self.shared.pictures.ask(account, mailbox) {
+                Asked::Ready(picture) => return Ok(picture),
+                Asked::Wait(waiting) => match waiting.await {
+                    Ok(answer) => return answer,
+                    // Who was reading is gone without an answer: ask again.
+                    Err(_) => continue,
+                },
+                Asked::Load(announcement) => {
+                    let (shared, account) = (self.shared.clone(), account.clone());
+                    let load = move || {
+                        let read = shared.readers.read(|connection| load::load_picture(connection, &account, mailbox));
+                        announcement.redeem(read).transpose()
+                    };
+                    if let Some(picture) = offload(load).await? {
+                        return Ok(picture);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn claim(&self, account: &AccountName, mailbox: MailboxId) -> Result<Uid, StoreError> {
+        let uid_next = self.picture(account, mailbox).await?.uid_next;
+        if let Some(from) = self.shared.recents.claim(mailbox, uid_next) {
+            return Ok(from);
+        }
+        let read = self.shared.readers.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT recent FROM mailbox WHERE id = ?1")?;
+            statement.query_row([mailbox.0], |row| row.get(0).map(Uid))
+        })?;
+        Ok(self.shared.recents.claim_read(mailbox, uid_next, read))
+    }
+
+    async fn count(&self, account: &AccountName) -> Result<Usage, StoreError> {
+        self.requests()?;
+        if let Some((_, usage)) = self.shared.accounts.get(account) {
+            return Ok(usage);
+        }
+        self.shared.readers.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT octets, messages FROM account WHERE name = ?1")?;
+            let mut rows = statement.query([account.as_str()])?;
+            match rows.next()? {
+                Some(row) => Ok(Usage { octets: row.get(0)?, messages: row.get(1)? }),
+                None => Ok(Usage::default()),
+            }
+        })
+    }
+}
+
+impl MailStore for EmbeddedStore {
+    fn stage(&self) -> Result<Box<dyn BodyWriter>, StoreError> {
+        self.requests()?;
+        Ok(self.shared.staging.begin())
+    }
+
+    fn has_room(&self, octets: u64) -> bool {
+        // What cannot be asked is not a reason to refuse mail: a full disk is noticed when it is written to.
+        self.shared.free_octets().map_or(true, |free| free >= self.shared.options.reserve_octets.saturating_add(octets))
+    }
+
+    fn commit(&self, commit: Commit) -> Answer<'_, Vec<GroupOutcome>> {
+        // Bodies are looked up now: what happens to them later cannot tear the commit apart.
+        let wanted: BTreeSet<_> = commit
+            .groups
+            .iter()
+            .flat_map(|group| &group.changes)
+            .filter_map(|change| match change {
+                mail::Change::Append { body, .. } => Some(*body),
+                _ => None,
+            })
+            .collect();
+        let bodies = wanted.into_iter().filter_map(|body| Some((body, self.shared.staging.get(body)?))).collect();
+        Box::pin(self.commit_now(commit, bodies))
+    }
+
+    fn mailboxes(&self, account: &AccountName) -> Answer<'_, Arc<Vec<MailboxInfo>>> {
+        let account = account.clone();
+        Box::pin(async move { self.account_list(&account).await })
+    }
+
+    fn snapshot(&self, account: &AccountName, mailbox: MailboxId) -> Answer<'_, Arc<Snapshot>> {
+        let account = account.clone();
+        Box::pin(async move { self.picture(&account, mailbox).await })
+    }
+
+    fn claim_recent(&self, account: &AccountName, mailbox: MailboxId) -> Answer<'_, Uid> {
+        let account = account.clone();
+        Box::pin(async move { self.claim(&account, mailbox).await })
+    }
+
+    fn digests(&self, blobs: Vec<BlobId>) -> Answer<'_, Vec<Result<Bytes, StoreError>>> {
+        Box::pin(reading::digests(&self.shared, blobs))
+    }
+
+    fn read(&self, ranges: Vec<BodyRange>) -> Answer<'_, Vec<Result<Bytes, StoreError>>> {
+        Box::pin(reading::read(&self.shared, ranges))
+    }
+
+    fn usage(&self, account: &AccountName) -> Answer<'_, Usage> {
+        let account = account.clone();
+        Box::pin(async move { self.count(&account).await })
+    }
+
+    fn recalculate(&self, account: &AccountName) -> Answer<'_, (Usage, Usage)> {
+        let account = account.clone();
+        Box::pin(self.run(move |writer| writer.recalculate(&account)))
+    }
+
+    fn accounts(&self) -> Answer<'_, Vec<AccountName>> {
+        let shared = self.shared.clone();
+        Box::pin(offload(move || {
+            shared.readers.read(|connection| {
+                let mut statement = connection.prepare("SELECT name FROM account ORDER BY name")?;
+                let names = statement.query_map([], |row| Ok(AccountName::parse(row.get_ref(0)?.as_str()?)))?;
+                Ok(names.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
+            })
+        }))
+    }
+
+    fn remove_account(&self, account: &AccountName) -> Answer<'_, ()> {
+        let account = account.clone();
+        Box::pin(self.run(move |writer| writer.remove_account(&account)))
+    }
+
+    fn watch(&self, account: &AccountName) -> Watch {
+        self.shared.watches.watch(account)
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let Ok(requests) = self.requests() else { return Ok(()) };
+            let (reply, done) = oneshot::channel();
+            self.signal.stop();
+            if requests.send(Request::Close(reply)).await.is_ok() {
+                // The writer may have ended by itself; closed it is either way.
+                let _ = done.await;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.signal.stop();
+        self.requests = None;
+        for thread in self.threads.drain(..) {
+            // A thread that ended in a panic has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Lets go of the files, as the last act of the writer.
+    fn shut(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.readers.close();
+    }
+
+    fn unlock(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn free_octets(&self) -> Result<u64, nix::Error> {
+        let facts = nix::sys::statvfs::statvfs(&self.options.folder)?;
+        Ok(facts.blocks_available() as u64 * facts.fragment_size() as u64)
+    }
+
+    fn space(&self) -> Result<Space, StoreError> {
+        let (live_octets, octets) = self.readers.read(|connection| {
+            connection.query_row("SELECT coalesce(sum(live), 0), coalesce(sum(octets), 0) FROM segment", [], |row| {
+                Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?))
+            })
+        })?;
+        let length = |name: &str| std::fs::metadata(self.options.folder.join(name)).map_or(0, |facts| facts.len());
+        let log = format!("{}-wal", tables::DATABASE);
+        Ok(Space {
+            live_octets,
+            dead_octets: octets.saturating_sub(live_octets),
+            index_octets: length(tables::DATABASE) + length(&log),
+            free_octets: self.free_octets().map_err(|error| disk_error(error.into()))?,
+            staged_octets: self.staging.memory_octets(),
+        })
+    }
+
+    /// What to answer where a record cannot be read.
+    fn record_error(&self, blob: BlobId, place: Place, error: RecordError) -> StoreError {
+        match error {
+            RecordError::Io(error) => disk_error(error),
+            RecordError::Damaged(cause) => {
+                let Place { segment, offset, .. } = place;
+                StoreError::Damaged(format!("blob {blob} at {offset} of segment {segment}: {cause}").into())
+            }
+        }
+    }
+}
+
+/// Does what may take long on a thread where that disturbs nobody. Outside a runtime, where no task can be disturbed,
+/// it is done at once.
+async fn offload<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => match runtime.spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) => Err(StoreError::Disk(format!("work in the background: {error}").into())),
+        },
+        Err(_) => work(),
+    }
+}
+
+fn disk_error(error: std::io::Error) -> StoreError {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full,
+        _ => StoreError::Disk(error.to_string().into()),
+    }
+}
+
+fn database_error(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Disk(error.to_string().into()),
+    }
+}
+
+fn now_seconds() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
+}

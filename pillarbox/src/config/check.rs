@@ -1,0 +1,278 @@
+//! What can be wrong with a configuration by itself.
+
+use super::{Config, Loaded, Protocol, TlsMode};
+use mail::Domain;
+use std::collections::HashSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The server would not start, or refuses the change.
+    Error,
+    /// It works, but probably not as meant.
+    Warning,
+}
+
+/// Something wrong: where, what, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1, where there is one.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub cause: String,
+    /// What to do about it.
+    pub cure: String,
+}
+
+impl Finding {
+    /// An error.
+    pub fn error(file: &Path, line: Option<usize>, cause: impl Into<String>, cure: impl Into<String>) -> Finding {
+        Finding { severity: Severity::Error, file: file.to_owned(), line, cause: cause.into(), cure: cure.into() }
+    }
+}
+
+impl From<directory::Finding> for Finding {
+    fn from(finding: directory::Finding) -> Finding {
+        let directory::Finding { severity, file, line, cause, cure } = finding;
+        let severity = match severity {
+            directory::Severity::Error => Severity::Error,
+            directory::Severity::Warning => Severity::Warning,
+        };
+        Finding { severity, file, line, cause, cure }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {severity}: {}", self.cause)?;
+        if !self.cure.is_empty() {
+            write!(f, "\n    {}", self.cure)?;
+        }
+        Ok(())
+    }
+}
+
+impl Loaded {
+    /// Everything wrong with the configuration by itself.
+    pub fn check(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut report = |key: &[&str], cause: String, cure: &str| {
+            findings.push(Finding::error(&self.file, line_of(&self.text, key), cause, cure));
+        };
+        check_host_name(&self.config, &mut report);
+        check_listeners(&self.config, &mut report);
+        check_policy(&self.config, &mut report);
+        check_certificates(&self.config, &mut report);
+        findings
+    }
+}
+
+type Report<'a> = dyn FnMut(&[&str], String, &str) + 'a;
+
+fn check_host_name(config: &Config, report: &mut Report<'_>) {
+    let name = &config.host_name;
+    let cure = "set host_name = \"mx.example.net\", the name your MX records point to";
+    if name.is_empty() {
+        report(&["host_name"], "there is no host_name".into(), cure);
+    } else if !Domain::parse(name).is_ok_and(|domain| !domain.is_literal() && domain.as_str().contains('.')) {
+        report(&["host_name"], format!("`{name}` is not a fully qualified host name"), cure);
+    }
+}
+
+fn check_listeners(config: &Config, report: &mut Report<'_>) {
+    let mut names = HashSet::new();
+    let mut addresses = HashSet::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let place = index.to_string();
+        let at = |field| ["listener", place.as_str(), field];
+        if listener.name.is_empty() || !names.insert(&listener.name) {
+            report(
+                &at("name"),
+                format!("listener {} needs a name of its own", index + 1),
+                "name = \"mx\", for instance",
+            );
+        }
+        if !is_address(&listener.address) {
+            report(
+                &at("address"),
+                format!("`{}` is neither an address with a port nor a path", listener.address),
+                "write \"127.0.0.1:25\", \"*:25\" (IPv4 and IPv6) or \"/run/pillarbox/lmtp\"",
+            );
+        }
+        if !addresses.insert(&listener.address) {
+            report(
+                &at("address"),
+                format!("`{}` is listened on twice", listener.address),
+                "give each listener its own",
+            );
+        }
+        if listener.tls != TlsMode::None && !config.certificates.iter().any(|set| set.name == listener.certificates) {
+            report(
+                &at("certificates"),
+                format!("there is no set of certificates named `{}`", listener.certificates),
+                "name one of the [[certificates]]",
+            );
+        }
+        if listener.tls == TlsMode::Implicit && matches!(listener.protocol, Protocol::Mx | Protocol::Metrics) {
+            report(
+                &at("tls"),
+                "other servers and scrapers do not begin with TLS here".into(),
+                "use \"starttls\" or \"none\"",
+            );
+        }
+        for network in &listener.proxy_from {
+            if !is_network(network) {
+                report(
+                    &at("proxy_from"),
+                    format!("`{network}` is no address or network"),
+                    "write \"192.0.2.1\" or \"192.0.2.0/24\"",
+                );
+            }
+        }
+        if u32::from_str_radix(&listener.socket_mode, 8).is_err() {
+            report(&at("socket_mode"), format!("`{}` is no mode", listener.socket_mode), "write \"0660\"");
+        }
+        check_names(&listener.recipient_checks, &at("recipient_checks"), report);
+        for (field, names) in [("mask", &listener.mask), ("offer", &listener.offer)] {
+            for name in names.iter().filter(|name| !is_extension(listener.protocol, name)) {
+                report(
+                    &at(field),
+                    format!("`{name}` is nothing that this protocol announces"),
+                    "look at what the server announces",
+                );
+            }
+        }
+    }
+}
+
+fn check_policy(config: &Config, report: &mut Report<'_>) {
+    for network in &config.policy.trusted_networks {
+        if !is_network(network) {
+            report(
+                &["policy", "trusted_networks"],
+                format!("`{network}` is no address or network"),
+                "write \"127.0.0.0/8\" or \"::1\"",
+            );
+        }
+    }
+    check_names(&config.policy.recipient_checks, &["policy", "recipient_checks"], report);
+}
+
+fn check_names(names: &[String], key: &[&str], report: &mut Report<'_>) {
+    if names.is_empty() {
+        return;
+    }
+    if let Err(error) = policy::parse_checks(names) {
+        report(key, error.cause, &error.cure);
+    }
+}
+
+fn check_certificates(config: &Config, report: &mut Report<'_>) {
+    let mut names = HashSet::new();
+    for (index, set) in config.certificates.iter().enumerate() {
+        let place = index.to_string();
+        if !names.insert(&set.name) {
+            report(&["certificates", &place, "name"], format!("two sets are named `{}`", set.name), "rename one");
+        }
+        if set.chains.len() != set.keys.len() || set.chains.is_empty() {
+            report(
+                &["certificates", &place, "keys"],
+                format!("set `{}` has {} chains and {} keys", set.name, set.chains.len(), set.keys.len()),
+                "give one key for each chain, in the same order",
+            );
+        }
+    }
+}
+
+fn is_network(text: &str) -> bool {
+    text.parse::<net::Network>().is_ok()
+}
+
+/// Whether a protocol can announce this. IMAP knows more capabilities than are worth listing here.
+fn is_extension(protocol: Protocol, name: &str) -> bool {
+    match protocol {
+        Protocol::Mx | Protocol::Submission | Protocol::Lmtp => smtp_proto::Extensions::parse(name).is_some(),
+        Protocol::Pop3 => pop3_proto::Capability::parse(name).is_some(),
+        Protocol::Imap => true,
+        Protocol::Metrics => false,
+    }
+}
+
+/// `address:port`, `*:port` for IPv4 and IPv6, or a path.
+fn is_address(text: &str) -> bool {
+    let any = text.strip_prefix("*:").is_some_and(|port| port.parse::<u16>().is_ok());
+    any || text.contains('/') || text.parse::<SocketAddr>().is_ok()
+}
+
+/// The line where a key is set, or where its table begins; `None` when the file does not mention it.
+fn line_of(text: &str, key: &[&str]) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let mut line = None;
+    let mut value: &toml::de::DeValue<'_> = &toml::de::DeValue::Table(document.into_inner());
+    for part in key {
+        let next = match value {
+            toml::de::DeValue::Table(table) => {
+                let Some((name, next)) = table.iter().find(|(name, _)| name.get_ref() == *part) else { break };
+                line = Some(super::line_at(text, name.span().start));
+                next
+            }
+            toml::de::DeValue::Array(array) => {
+                let Some(next) = part.parse().ok().and_then(|index: usize| array.get(index)) else { break };
+                line = Some(super::line_at(text, next.span().start));
+                next
+            }
+            _ => break,
+        };
+        value = next.get_ref();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(text: &str) -> Vec<String> {
+        let file = Path::new("pillarbox.toml");
+        let config = super::super::parse(file, text).unwrap();
+        Loaded { file: file.to_owned(), text: text.to_owned(), config }.check().iter().map(|f| f.to_string()).collect()
+    }
+
+    #[test]
+    fn r196_each_fault_is_named_with_its_line() {
+        let text = "host_name = \"mx.example.net\"\n\n[[listener]]\nname = \"mx\"\naddress = \"here\"\n\n[policy]\n\
+                    trusted_networks = [\n  \"10.0.0.0/99\",\n]\n";
+        let findings = findings(text);
+        assert!(findings[0].starts_with("pillarbox.toml:5: error: `here` is neither"), "{findings:?}");
+        assert!(findings[1].starts_with("pillarbox.toml:8: error: `10.0.0.0/99`"), "{findings:?}");
+        assert_eq!(findings.len(), 2);
+    }
+
+    #[test]
+    fn an_order_that_opens_the_relay_is_refused() {
+        let findings = findings("host_name = \"mx.example.net\"\n[policy]\nrecipient_checks = [\"check_quota\"]\n");
+        assert!(findings[0].contains("reject_unauth_destination"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_host_name_is_needed() {
+        assert!(findings("")[0].contains("there is no host_name"));
+        assert!(findings("host_name = \"localhost\"")[0].contains("not a fully qualified"));
+    }
+}

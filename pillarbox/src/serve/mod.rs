@@ -1,0 +1,254 @@
+//! The running server: the order of a start, and what goes where.
+//!
+//! While privileged: read the configuration, load certificates, bind. Then become the server's user, close the file
+//! system, start the runtime, open store and directory, accept. Ends on SIGTERM or SIGINT; SIGHUP reloads.
+
+mod listeners;
+mod logging;
+mod reload;
+
+use crate::config::{Config, Loaded};
+use anyhow::{Context, anyhow, bail};
+use directory::Directory;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use net::confine::{self, Enforced, Identity};
+use net::{Gate, HashPool, Listener, ServerTls, ShutdownSwitch};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use store::MailStore;
+use store::embedded::{EmbeddedStore, Options};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What the privileged part of the start leaves behind.
+struct Prepared {
+    loaded: Loaded,
+    listeners: Vec<(listeners::Bound, Listener)>,
+    tls: Vec<Arc<ServerTls>>,
+    log: logging::LogFile,
+}
+
+/// How sessions may go on after a shutdown was asked for.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// How often changed tables are looked for.
+const TABLES_REFRESH: Duration = Duration::from_secs(1);
+/// Open files to ask the system for beyond one a connection.
+const OPEN_FILES_SPARE: u64 = 1_024;
+
+/// Runs the server until it is told to end. `ready` is called once every listener accepts.
+pub fn serve(loaded: Loaded, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let prepared = prepare(loaded)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("pillarbox").build()?;
+    let outcome = runtime.block_on(run(prepared, ready));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+/// Everything that needs privileges, in order; then gives them up.
+fn prepare(loaded: Loaded) -> anyhow::Result<Prepared> {
+    let config = &loaded.config;
+    confine::set_umask();
+    let identity = identity(config)?;
+    make_storage(&config.storage.folder, identity.as_ref())?;
+    let log = logging::start(&config.log, identity.as_ref())?;
+    confine::raise_open_files(u64::from(config.limits.connections) + OPEN_FILES_SPARE)?;
+    let (listeners, tls) = listeners::bind(config)?;
+    if let Some(identity) = &identity {
+        confine::become_user(identity).with_context(|| format!("cannot become user `{}`", identity.name))?;
+    }
+    if config.security.confine {
+        close_file_system(&loaded)?;
+    }
+    Ok(Prepared { loaded, listeners, tls, log })
+}
+
+/// Whom to become; `None`: stay who we are.
+fn identity(config: &Config) -> anyhow::Result<Option<Identity>> {
+    if !nix::unistd::getuid().is_root() {
+        return Ok(None);
+    }
+    if config.security.allow_root {
+        return Ok(None);
+    }
+    if config.security.user.is_empty() {
+        bail!("started as root, and security.user names nobody to become; name a user, or set security.allow_root");
+    }
+    Identity::of_user(&config.security.user).map(Some).map_err(|error| {
+        anyhow!(
+            "{error}\n    make it with: useradd --system --home-dir /var/lib/pillarbox --shell /usr/sbin/nologin {}",
+            config.security.user
+        )
+    })
+}
+
+/// The storage folder, for the server's user alone.
+fn make_storage(folder: &Path, identity: Option<&Identity>) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("storage.folder {} cannot be made", folder.display()))?;
+    let mode = std::fs::metadata(folder)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        bail!("{} has mode {mode:o}: others could read all mail\n    chmod 700 {0}", folder.display());
+    }
+    if let Some(identity) = identity {
+        std::os::unix::fs::chown(folder, Some(identity.user), Some(identity.group))?;
+    }
+    Ok(())
+}
+
+/// After this the process can read its configuration and write its mail, and nothing else.
+fn close_file_system(loaded: &Loaded) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    let parent = |path: &Path| path.parent().map(Path::to_owned);
+    let mut readable: Vec<PathBuf> = parent(&loaded.file).into_iter().collect();
+    readable.extend(
+        [&config.directory.accounts, &config.directory.domains, &config.directory.aliases]
+            .into_iter()
+            .filter_map(|p| parent(p)),
+    );
+    readable.extend(
+        config.certificates.iter().flat_map(|set| set.chains.iter().chain(&set.keys)).filter_map(|p| parent(p)),
+    );
+    readable.extend(["/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/dev/urandom"].map(PathBuf::from));
+    readable.retain(|path| path.exists());
+    let mut writable = vec![config.storage.folder.clone()];
+    writable.extend(parent(&config.log.file).filter(|folder| !folder.as_os_str().is_empty()));
+    writable.extend(
+        config.listeners.iter().filter(|l| l.address.contains('/')).filter_map(|l| parent(Path::new(&l.address))),
+    );
+    let restriction = confine::restrict_files(&readable, &writable)?;
+    match restriction.enforced {
+        Enforced::Fully => {}
+        Enforced::Partly | Enforced::NotAtAll => {
+            tracing::warn!(enforced = ?restriction.enforced, "this kernel cannot close the file system to the server");
+        }
+    }
+    Ok(())
+}
+
+async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let Prepared { loaded, listeners, tls, log } = prepared;
+    let metrics = PrometheusBuilder::new().install_recorder().map_err(|error| anyhow!("metrics: {error}"))?;
+    let config = loaded.config.clone();
+    let since = Instant::now();
+    let store: Arc<dyn MailStore> = Arc::new(open_store(&config)?);
+    let directory = Arc::new(open_directory(&config)?);
+    tracing::info!(folder = %config.storage.folder.display(), ms = since.elapsed().as_millis() as u64, "store open");
+    let (switch, shutdown) = ShutdownSwitch::new();
+    let switch = Arc::new(switch);
+    let gate = Gate::new(listeners::limits(&config, SHUTDOWN_GRACE)?);
+    let reloader = Arc::new(reload::Reloader { loaded, directory: directory.clone(), tls, log, since });
+    let names =
+        listeners.iter().map(|(bound, _)| (bound.listener.name.clone(), bound.listener.address.clone())).collect();
+    let control = control_house(&store, &directory, &reloader, &switch, &gate, names, since);
+    let socket = listen_for_control(&config.control_socket())?;
+    let rooms = listeners::Rooms {
+        login: Arc::new(login::Login::new(
+            directory.clone(),
+            HashPool::for_this_machine(),
+            Duration::from_secs(config.limits.authentication_delay_seconds),
+        )),
+        store: store.clone(),
+        directory: directory.clone(),
+        queue_ids: Arc::default(),
+        metrics: metrics.clone(),
+        config,
+    };
+    let mut accepting = tokio::task::JoinSet::new();
+    for (bound, listener) in listeners {
+        listeners::spawn(&mut accepting, &rooms, &bound, listener, &gate, &shutdown)?;
+    }
+    let control = tokio::spawn(admin::control::serve(socket, control));
+    let upkeep = tokio::spawn(upkeep(reloader.clone(), metrics));
+    ready();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
+    until_told_to_end(&reloader, shutdown.clone()).await?;
+    tracing::info!("shutdown");
+    switch.request();
+    while let Some(ended) = accepting.join_next().await {
+        ended??;
+    }
+    control.abort();
+    upkeep.abort();
+    store.close().await.map_err(|error| anyhow!("closing the store: {error}"))?;
+    Ok(())
+}
+
+/// Opens the mail that the configuration names.
+pub fn open_store(config: &Config) -> anyhow::Result<EmbeddedStore> {
+    let options = Options {
+        segment_octets_max: config.storage.segment_size.0,
+        reserve_octets: config.storage.reserve.0,
+        ..Options::new(config.storage.folder.clone())
+    };
+    EmbeddedStore::open(options).map_err(|error| anyhow!("{error}"))
+}
+
+/// Opens the tables that the configuration names.
+pub fn open_directory(config: &Config) -> anyhow::Result<Directory> {
+    Directory::open(config.directory_settings()).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow!("{}", lines.join("\n"))
+    })
+}
+
+fn control_house(
+    store: &Arc<dyn MailStore>,
+    directory: &Arc<Directory>,
+    reloader: &Arc<reload::Reloader>,
+    switch: &Arc<ShutdownSwitch>,
+    gate: &Gate,
+    listeners: Vec<(String, String)>,
+    since: Instant,
+) -> Arc<admin::control::House> {
+    let (reloader, switch, gate) = (reloader.clone(), switch.clone(), gate.clone());
+    Arc::new(admin::control::House {
+        store: store.clone(),
+        directory: directory.clone(),
+        reload: Box::new(move |lent| reloader.reload(&lent)),
+        stop: Box::new(move || switch.request()),
+        listeners,
+        connections: Box::new(move || gate.connections() as u64),
+        since,
+    })
+}
+
+/// The control socket: its owner may do everything, others cannot reach it.
+fn listen_for_control(path: &Path) -> anyhow::Result<tokio::net::UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let socket = tokio::net::UnixListener::bind(path).with_context(|| format!("control socket {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(socket)
+}
+
+/// Looks for changed tables, and keeps the metrics' memory bounded.
+async fn upkeep(reloader: Arc<reload::Reloader>, metrics: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(TABLES_REFRESH);
+    loop {
+        ticks.tick().await;
+        reloader.refresh_tables();
+        metrics.run_upkeep();
+    }
+}
+
+async fn until_told_to_end(reloader: &reload::Reloader, mut shutdown: net::Shutdown) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = shutdown.requested() => return Ok(()),
+            _ = hangup.recv() => {
+                if let Err(causes) = reloader.reload(&net::LentFiles::new()) {
+                    tracing::error!(causes = causes.join("; "), "reload failed, the old settings stay");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Reading things again while the server runs (R16, R29, R193). What is broken keeps its old content.
+
+use super::logging::LogFile;
+use crate::config::{self, Loaded};
+use directory::{Directory, Finding};
+use mail::Moment;
+use net::{LentFiles, ServerTls};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What can be read again.
+pub struct Reloader {
+    /// The configuration that the server started with.
+    pub loaded: Loaded,
+    /// The tables.
+    pub directory: Arc<Directory>,
+    /// The certificates of every listener.
+    pub tls: Vec<Arc<ServerTls>>,
+    /// The log file.
+    pub log: LogFile,
+    /// Origin of the directory's clock.
+    pub since: Instant,
+}
+
+impl Reloader {
+    /// Reads tables and certificates again, from `lent` where it holds them, and opens the log anew. Gives notes, or what
+    /// went wrong.
+    pub fn reload(&self, lent: &LentFiles) -> Result<Vec<String>, Vec<String>> {
+        let mut causes = Vec::new();
+        let mut notes = Vec::new();
+        causes.extend(self.log.reopen().err().map(|error| format!("log file: {error}")));
+        for tls in &self.tls {
+            causes.extend(tls.reload(lent).err().map(|error| error.to_string()));
+        }
+        causes.extend(self.look_at_tables(AHEAD).iter().map(ToString::to_string));
+        match config::load(&self.loaded.file) {
+            Ok(now) if now.config != self.loaded.config => {
+                notes.push("settings of the configuration file changed: they take effect at the next start".into());
+            }
+            Ok(_) => {}
+            Err(findings) => causes.extend(findings.iter().map(ToString::to_string)),
+        }
+        causes.dedup();
+        if causes.is_empty() {
+            tracing::info!("reloaded");
+            Ok(notes)
+        } else {
+            Err(causes)
+        }
+    }
+
+    /// Reads tables again that changed on disk. The directory logs what is wrong and keeps the old content.
+    pub fn refresh_tables(&self) {
+        self.look_at_tables(Duration::ZERO);
+    }
+
+    fn look_at_tables(&self, ahead: Duration) -> Vec<Finding> {
+        self.directory.refresh(Moment(self.since.elapsed() + ahead))
+    }
+}
+
+/// The directory looks at its files at most once a second; who asks for a reload does not want to wait for that.
+const AHEAD: Duration = Duration::from_secs(2);

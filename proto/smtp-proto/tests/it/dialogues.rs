@@ -1,0 +1,28 @@
+//! Every dialogue, whole and octet by octet: the same replies.
+
+use crate::world::World;
+use std::cell::RefCell;
+use std::path::Path;
+use testkit::dialogue::{Split, load, replay};
+
+#[test]
+fn every_dialogue_goes_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues");
+    let mut failures = Vec::new();
+    for dialogue in load(&folder) {
+        let mut taken = Vec::new();
+        for split in [Split::Whole, Split::Octets] {
+            let world = RefCell::new(World::named(&dialogue.world));
+            let session = world.borrow().session();
+            let answer = |question, text: &mut Vec<u8>| world.borrow_mut().answer(question, text);
+            if let Err(error) = replay(&dialogue, session, split, answer) {
+                failures.push(error);
+            }
+            taken.push(world.into_inner().settled());
+        }
+        if taken.first() != taken.last() {
+            failures.push(format!("{}: other messages octet by octet", dialogue.name));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}

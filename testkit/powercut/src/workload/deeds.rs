@@ -1,0 +1,100 @@
+//! Thinks up what a task does next, from what it owns.
+
+use crate::model::{Deed, Edit, Model};
+use testkit::powercut::dice::Dice;
+
+/// Names that mailboxes are made and renamed to.
+const NAMES: [&str; 7] = ["Work", "Work/One", "Work/Two", "Old", "Old/Work", "Lists/rust", "Lists/mail/x"];
+/// Keywords that messages are marked with.
+const KEYWORDS: [&str; 5] = ["$Forwarded", "$Junk", "later", "paid", "read-again"];
+
+/// Thinks for one task.
+pub struct Author {
+    /// Its number.
+    pub task: u32,
+}
+
+impl Author {
+    /// The next deed. Not every one is possible; the caller asks the model.
+    pub fn write(&self, model: &Model, dice: &mut Dice, mut new_body: impl FnMut() -> u64) -> Deed {
+        let account = if dice.below(3) > 0 { self.first() } else { self.second() };
+        match dice.below(20) {
+            0 => Deed::DeliverToAll { accounts: vec![self.first(), self.second()], body: new_body() },
+            1 => {
+                let mut deeds = vec![deliver(&account, "INBOX".into(), dice, &mut new_body)];
+                deeds.extend((0..2).map(|_| within(model, &account, dice, &mut new_body)));
+                Deed::Together { deeds }
+            }
+            // Rare, and only of the second account: it takes all the mail away.
+            2 if dice.below(6) == 0 => Deed::Remove { account: self.second() },
+            _ => within(model, &account, dice, &mut new_body),
+        }
+    }
+
+    fn first(&self) -> String {
+        format!("first{}@example.net", self.task)
+    }
+
+    fn second(&self) -> String {
+        format!("second{}@example.net", self.task)
+    }
+}
+
+/// A deed within one account.
+fn within(model: &Model, account: &str, dice: &mut Dice, new_body: &mut impl FnMut() -> u64) -> Deed {
+    let Some(state) = model.accounts.get(account) else {
+        return deliver(account, "INBOX".into(), dice, new_body);
+    };
+    // Of mailboxes that are known by number, one that has messages if need be.
+    let known: Vec<&String> =
+        state.mailboxes.iter().filter(|(_, mailbox)| mailbox.identity.is_some()).map(|(name, _)| name).collect();
+    let filled: Vec<&String> =
+        known.iter().filter(|name| !state.mailboxes[**name].messages.is_empty()).copied().collect();
+    let any = dice.pick(&known).map_or("INBOX".into(), |name| name.to_string());
+    let (Some(mailbox), account) = (dice.pick(&filled).map(|name| name.to_string()), account.to_owned()) else {
+        return deliver(account, any, dice, new_body);
+    };
+    let uids: Vec<u32> = state.mailboxes[&mailbox].messages.keys().copied().collect();
+    let uids = some(&uids, dice);
+    match dice.below(24) {
+        0..9 => deliver(&account, if dice.below(2) == 0 { "INBOX".into() } else { any }, dice, new_body),
+        9..13 => {
+            let edit = [Edit::Add, Edit::Add, Edit::Remove, Edit::Replace][dice.below(4)];
+            let (flags, keywords) = (dice.below(32) as u8, words(dice));
+            Deed::Flags { account, mailbox, uids, edit, flags, keywords }
+        }
+        13..17 => {
+            let expunge = dice.below(2) == 0;
+            Deed::Copy { account, from: mailbox, to: any, uids, expunge }
+        }
+        17..20 => Deed::Expunge { account, mailbox, uids, only_deleted: dice.below(2) == 0 },
+        20 => Deed::Create { account, name: new_name(dice) },
+        21 => match any.as_str() {
+            "INBOX" => Deed::Create { account, name: new_name(dice) },
+            _ => Deed::Delete { account, name: any },
+        },
+        22 => Deed::Rename { account, from: any, to: new_name(dice) },
+        _ => Deed::Subscribe { account, name: new_name(dice), subscribed: dice.below(2) == 0 },
+    }
+}
+
+fn deliver(account: &str, mailbox: String, dice: &mut Dice, new_body: &mut impl FnMut() -> u64) -> Deed {
+    let count = if dice.below(6) == 0 { 2 + dice.below(6) } else { 1 };
+    let bodies = (0..count).map(|_| new_body()).collect();
+    let (flags, keywords) = if dice.below(3) == 0 { (dice.below(32) as u8, words(dice)) } else { (0, Vec::new()) };
+    Deed::Deliver { account: account.to_owned(), mailbox, bodies, flags, keywords }
+}
+
+fn some(uids: &[u32], dice: &mut Dice) -> Vec<u32> {
+    let many = dice.below(4) == 0;
+    let chosen: Vec<u32> = uids.iter().filter(|_| dice.below(if many { 2 } else { 6 }) == 0).copied().collect();
+    if chosen.is_empty() { dice.pick(uids).copied().into_iter().collect() } else { chosen }
+}
+
+fn words(dice: &mut Dice) -> Vec<String> {
+    KEYWORDS.iter().filter(|_| dice.below(4) == 0).map(|word| word.to_string()).collect()
+}
+
+fn new_name(dice: &mut Dice) -> String {
+    NAMES[dice.below(NAMES.len())].to_owned()
+}
