@@ -161,6 +161,17 @@ impl Directory {
         let Ok(mut watch) = self.watch.try_lock() else { return Vec::new() };
         let next = nanoseconds.saturating_add(u64::try_from(CHECK_EVERY.as_nanos()).unwrap_or(u64::MAX));
         self.check_at_nanoseconds.store(next, Ordering::Relaxed);
+        self.take_up(&mut watch, now)
+    }
+
+    /// Takes up changes of the files now, for an edit that was just made.
+    pub fn refresh_now(&self) -> Vec<Finding> {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.make_due();
+        self.take_up(&mut watch, Moment::default())
+    }
+
+    fn take_up(&self, watch: &mut Watch, now: Moment) -> Vec<Finding> {
         let (changed, findings) = watch.check(now);
         if changed {
             self.tables.store(Arc::new(watch.tables(&self.settings)));
@@ -355,6 +366,18 @@ impl Watch {
     }
 
     /// Whether any table is new, and what is to be said.
+    fn make_due(&mut self) {
+        self.accounts.make_due();
+        self.domains.make_due();
+        self.relay_domains.make_due();
+        self.relay_recipients.make_due();
+        self.mailboxes.make_due();
+        self.aliases.make_due();
+        self.senders.make_due();
+        self.sasl_access.make_due();
+        self.recipient_access.make_due();
+    }
+
     fn check(&mut self, now: Moment) -> (bool, Vec<Finding>) {
         let results = [
             self.accounts.check(now),

@@ -128,6 +128,11 @@ impl<T: Default> Watched<T> {
         &self.findings
     }
 
+    /// Makes the next [`check`](Self::check) look, whatever its time.
+    pub fn make_due(&mut self) {
+        self.check_at = Moment::default();
+    }
+
     /// Looks whether the file changed, at most once in [`CHECK_EVERY`]. `now` is the caller's monotonic clock.
     pub fn check(&mut self, now: Moment) -> Refreshed {
         if now < self.check_at {

@@ -23,7 +23,9 @@ impl Octets {
 
 impl fmt::Display for Octets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor)) {
+        // A count of five digits or more reads no better with a unit: 51200000 is a number people know, 50000K is not.
+        let reads_well = |factor: u64| self.0 > 0 && self.0.is_multiple_of(factor) && self.0 / factor < 10_000;
+        match UNITS.iter().find(|(_, factor)| reads_well(*factor)) {
             Some((sign, factor)) => write!(f, "{}{sign}", self.0 / factor),
             None => write!(f, "{}", self.0),
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::MailStore;
 use store::embedded::{EmbeddedStore, Options};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What the privileged part of the start leaves behind.
 struct Prepared {
@@ -128,6 +128,8 @@ fn close_file_system(loaded: &Loaded) -> anyhow::Result<()> {
 
 async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
     let Prepared { loaded, listeners, tls, log } = prepared;
+    // First of all: whoever ends a server that has just begun still gets an orderly end.
+    let signals = Signals::catch()?;
     let metrics = PrometheusBuilder::new().install_recorder().map_err(|error| anyhow!("metrics: {error}"))?;
     let config = loaded.config.clone();
     let since = Instant::now();
@@ -162,7 +164,7 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
     let upkeep = tokio::spawn(upkeep(reloader.clone(), metrics));
     ready();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
-    until_told_to_end(&reloader, shutdown.clone()).await?;
+    until_told_to_end(signals, &reloader, shutdown.clone()).await;
     tracing::info!("shutdown");
     switch.request();
     while let Some(ended) = accepting.join_next().await {
@@ -202,10 +204,12 @@ fn control_house(
     since: Instant,
 ) -> Arc<admin::control::House> {
     let (reloader, switch, gate) = (reloader.clone(), switch.clone(), gate.clone());
+    let refresher = reloader.clone();
     Arc::new(admin::control::House {
         store: store.clone(),
         directory: directory.clone(),
         reload: Box::new(move |lent| reloader.reload(&lent)),
+        refresh: Box::new(move || refresher.refresh_tables_now()),
         stop: Box::new(move || switch.request()),
         listeners,
         connections: Box::new(move || gate.connections() as u64),
@@ -234,17 +238,32 @@ async fn upkeep(reloader: Arc<reload::Reloader>, metrics: PrometheusHandle) {
     }
 }
 
-async fn until_told_to_end(reloader: &reload::Reloader, mut shutdown: net::Shutdown) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+/// What an administrator can send to the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From here on these signals end nothing by themselves.
+    fn catch() -> anyhow::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn until_told_to_end(mut signals: Signals, reloader: &reload::Reloader, mut shutdown: net::Shutdown) {
     loop {
         tokio::select! {
             biased;
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            () = shutdown.requested() => return Ok(()),
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            () = shutdown.requested() => return,
+            _ = signals.hangup.recv() => {
                 if let Err(causes) = reloader.reload(&net::LentFiles::new()) {
                     tracing::error!(causes = causes.join("; "), "reload failed, the old settings stay");
                 }

@@ -2,11 +2,11 @@
 
 use super::logging::LogFile;
 use crate::config::{self, Loaded};
-use directory::{Directory, Finding};
+use directory::Directory;
 use mail::Moment;
 use net::{LentFiles, ServerTls};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What can be read again.
 pub struct Reloader {
@@ -32,7 +32,7 @@ impl Reloader {
         for tls in &self.tls {
             causes.extend(tls.reload(lent).err().map(|error| error.to_string()));
         }
-        causes.extend(self.look_at_tables(AHEAD).iter().map(ToString::to_string));
+        causes.extend(self.directory.refresh_now().iter().map(ToString::to_string));
         match config::load(&self.loaded.file) {
             Ok(now) if now.config != self.loaded.config => {
                 notes.push("settings of the configuration file changed: they take effect at the next start".into());
@@ -51,13 +51,11 @@ impl Reloader {
 
     /// Reads tables again that changed on disk. The directory logs what is wrong and keeps the old content.
     pub fn refresh_tables(&self) {
-        self.look_at_tables(Duration::ZERO);
+        self.directory.refresh(Moment(self.since.elapsed()));
     }
 
-    fn look_at_tables(&self, ahead: Duration) -> Vec<Finding> {
-        self.directory.refresh(Moment(self.since.elapsed() + ahead))
+    /// The same at once, for an edit that was just made.
+    pub fn refresh_tables_now(&self) {
+        self.directory.refresh_now();
     }
 }
-
-/// The directory looks at its files at most once a second; who asks for a reload does not want to wait for that.
-const AHEAD: Duration = Duration::from_secs(2);

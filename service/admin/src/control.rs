@@ -26,6 +26,8 @@ pub enum Request {
         /// read keys once it has given up root.
         files: HashMap<PathBuf, String>,
     },
+    /// Read changed tables now instead of within a second.
+    Refresh,
     /// End as on SIGTERM.
     Stop,
     /// What accounts hold and may hold.
@@ -108,6 +110,8 @@ pub struct House {
     pub directory: Arc<Directory>,
     /// Reads everything again; gives warnings or causes.
     pub reload: Reload,
+    /// Reads changed tables again.
+    pub refresh: Box<dyn Fn() + Send + Sync>,
     /// Begins the shutdown.
     pub stop: Box<dyn Fn() + Send + Sync>,
     /// Listeners: name and address.
@@ -170,6 +174,10 @@ async fn answer(request: Request, house: &House) -> Response {
             Ok(notes) => Response::Done { notes },
             Err(causes) => Response::Failed { causes },
         },
+        Request::Refresh => {
+            (house.refresh)();
+            Response::Done { notes: Vec::new() }
+        }
         Request::Stop => {
             (house.stop)();
             Response::Done { notes: Vec::new() }

@@ -9,7 +9,7 @@ mod reply;
 pub use queue_id::QueueIds;
 
 use deliver::Intake;
-use directory::{Directory, Route};
+use directory::{Directory, DomainClass, Route};
 use login::Login;
 use mail::{Address, Envelope, InternalDate, QueueId, Recipient, Reply};
 use message::trace::{self, ReceivedFacts, Transmission};
@@ -89,6 +89,8 @@ impl Desk {
     }
 
     async fn recipient(&mut self, client: &Client, envelope: &Envelope, recipient: &Recipient) -> Result<(), Reply> {
+        let meant = self.meant(recipient);
+        let recipient = meant.as_ref().unwrap_or(recipient);
         let verdict = match client.role {
             Role::Lmtp => self.lmtp_recipient(recipient),
             Role::Mx | Role::Submission => {
@@ -111,6 +113,19 @@ impl Desk {
                 Err(reply)
             }
         }
+    }
+
+    /// RFC 5321 §4.5.1: `postmaster` needs no domain. The machine gives it our host's, which is seldom one that we host;
+    /// then the postmaster of the first hosted domain is meant (R109).
+    fn meant(&self, recipient: &Recipient) -> Option<Recipient> {
+        let Address { local, domain } = &recipient.address;
+        let is_our_postmaster =
+            local.as_str().eq_ignore_ascii_case("postmaster") && domain.as_str().eq_ignore_ascii_case(&self.house.host_name);
+        if !is_our_postmaster || self.house.directory.class_of(domain) != DomainClass::Other {
+            return None;
+        }
+        let address = self.house.directory.postmaster()?;
+        Some(Recipient { address, ..recipient.clone() })
     }
 
     /// R63: no checks but that the mailbox exists.
