@@ -92,6 +92,8 @@ impl Damage {
 pub struct Plan {
     /// From which everything random follows.
     pub seed: u64,
+    /// No moment before this operation.
+    pub from: usize,
     /// How many moments.
     pub points: usize,
     /// How many images of each moment, at most: fewer where they would be the same.
@@ -105,19 +107,20 @@ pub fn images<'a>(log: &'a Log, base: Option<&Path>, plan: Plan) -> Result<Image
         None => Disk::empty(),
     };
     let mut dice = Dice::new(plan.seed);
-    let points = points(log, plan.points, &mut dice);
+    let points = points(log, plan, &mut dice);
     Ok(Images { log, disk, played: 0, marks: 0, points: points.into_iter(), plan, dice, ready: Vec::new() })
 }
 
 /// The image of one moment and one damage, to look at a finding again.
 pub fn image(log: &Log, base: Option<&Path>, point: usize, damage: Damage) -> Result<Image, LogError> {
-    let mut images = images(log, base, Plan { seed: 0, points: 0, images_per_point: 0 })?;
+    let mut images = images(log, base, Plan { seed: 0, from: 0, points: 0, images_per_point: 0 })?;
     images.play(point)?;
     Ok(images.cut(point, damage))
 }
 
 /// Moments worth a power cut: around every sync, after every mark and every change of a name, and some at random.
-fn points(log: &Log, wanted: usize, dice: &mut Dice) -> BTreeSet<usize> {
+fn points(log: &Log, plan: Plan, dice: &mut Dice) -> BTreeSet<usize> {
+    let (from, wanted) = (plan.from.min(log.ops().len()), plan.points);
     let mut worthy = Vec::new();
     for (number, op) in log.ops().iter().enumerate() {
         match op {
@@ -131,6 +134,7 @@ fn points(log: &Log, wanted: usize, dice: &mut Dice) -> BTreeSet<usize> {
         }
     }
     worthy.push(log.ops().len());
+    worthy.retain(|point| *point >= from);
     worthy.dedup();
     if worthy.len() <= wanted {
         return worthy.into_iter().collect();
@@ -138,10 +142,10 @@ fn points(log: &Log, wanted: usize, dice: &mut Dice) -> BTreeSet<usize> {
     // One out of each of so many equal parts of the run; every eighth anywhere.
     let mut chosen = BTreeSet::new();
     for part in 0..wanted {
-        let (from, to) = (part * worthy.len() / wanted, (part + 1) * worthy.len() / wanted);
+        let (first, end) = (part * worthy.len() / wanted, (part + 1) * worthy.len() / wanted);
         chosen.insert(match part % 8 {
-            7 => dice.below(log.ops().len() + 1),
-            _ => worthy[from + dice.below(to - from)],
+            7 => from + dice.below(log.ops().len() + 1 - from),
+            _ => worthy[first + dice.below(end - first)],
         });
     }
     chosen
@@ -324,7 +328,7 @@ mod tests {
     use super::log::tests::Record;
     use super::*;
 
-    const PLAN: Plan = Plan { seed: 1, points: 1_000, images_per_point: 50 };
+    const PLAN: Plan = Plan { seed: 1, from: 0, points: 1_000, images_per_point: 50 };
 
     fn all(log: &Log) -> Vec<Image> {
         images(log, None, PLAN).unwrap().map(Result::unwrap).collect()

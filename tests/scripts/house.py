@@ -44,12 +44,14 @@ def same(seen, wanted):
 
 
 def raw(client, line):
-    """Sends a command as it is; gives the untagged lines and the tagged one."""
+    """Sends a command as it is; gives the untagged lines and the tagged one. After a BYE there is no tagged one."""
     tag = client._new_tag()
     client.send(tag + b" " + line.encode() + b"\r\n")
     untagged = []
     while True:
         answer = client.readline()
+        if not answer and untagged and untagged[-1].startswith("* BYE"):
+            return untagged, ""
         assert answer, "the server closed the connection"
         if answer.startswith(tag + b" "):
             return untagged, answer[len(tag) + 1 :].strip().decode()

@@ -22,7 +22,8 @@ same(ok(client.select("Archive")), [b"5"])
 
 # UIDPLUS: UID EXPUNGE takes only what is named.
 ok(client.store("1:2", "+FLAGS.SILENT", r"(\Deleted)"))
-same(ok(client.uid("EXPUNGE", "2")), [b"2"])
+untagged, tagged = raw(client, "UID EXPUNGE 2")
+same(untagged, ["* 2 EXPUNGE"])
 same(ok(client.uid("SEARCH", "ALL")), [b"1 3 4 5"])
 ok(client.store("1", "-FLAGS.SILENT", r"(\Deleted)"))
 
@@ -75,7 +76,7 @@ assert any(re.match(r'\* STATUS "?Trash"? \(MESSAGES 2 UIDNEXT 3\)', line) for l
 assert b'(("" "/")) NIL NIL' in ok(client.namespace())[0]
 untagged, tagged = raw(client, 'ID ("name" "test")')
 assert any(line.startswith("* ID ") for line in untagged) and tagged.startswith("OK"), (untagged, tagged)
-untagged, tagged = raw(client, "ENABLE CONDSTORE")
+untagged, tagged = raw(imap(), "ENABLE CONDSTORE NOSUCHTHING")
 same(untagged, ["* ENABLED CONDSTORE"])
 
 # R94 for APPEND: what is too large is refused before it is sent.

@@ -114,7 +114,12 @@ impl Imap {
     /// Every message of a mailbox, by EXAMINE: nothing changes by looking.
     pub fn messages(&mut self, mailbox: &str) -> anyhow::Result<Vec<Message>> {
         self.command(&format!("EXAMINE {mailbox}"))?;
-        let (responses, _) = self.command("UID FETCH 1:* (UID FLAGS BODY.PEEK[])")?;
+        self.fetched("UID FETCH 1:* (UID FLAGS BODY.PEEK[])")
+    }
+
+    /// The messages that a FETCH of `(UID FLAGS BODY.PEEK[])` gives.
+    pub fn fetched(&mut self, fetch: &str) -> anyhow::Result<Vec<Message>> {
+        let (responses, _) = self.command(fetch)?;
         Ok(responses.iter().filter_map(|response| Message::parse(response)).collect())
     }
 

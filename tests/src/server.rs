@@ -1,6 +1,7 @@
 //! A pillarbox of one test's own: the real binary, its own folder, its own ports on loopback.
 
 use anyhow::{Context, bail};
+use std::io::Read;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -131,13 +132,22 @@ impl Server {
             if let Some(status) = self.child.as_mut().context("launched")?.try_wait()? {
                 bail!("the server ended with {status}:\n{}", std::fs::read_to_string(self.log())?);
             }
-            let ports = [Port::Mx, Port::Imaps, Port::Pop3s, Port::Submission];
-            if ports.iter().all(|port| TcpStream::connect(("127.0.0.1", self.port(*port))).is_ok()) {
+            let ports = [Port::Imaps, Port::Pop3s, Port::Submission];
+            if self.greets() && ports.iter().all(|port| TcpStream::connect(("127.0.0.1", self.port(*port))).is_ok()) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         bail!("the server does not answer:\n{}", std::fs::read_to_string(self.log())?)
+    }
+
+    /// Whether the server says something: a port that takes connections may belong to one that is still starting.
+    fn greets(&self) -> bool {
+        let greeting = TcpStream::connect(("127.0.0.1", self.port(Port::Mx))).and_then(|mut stream| {
+            stream.set_read_timeout(Some(START_MAX))?;
+            stream.read(&mut [0; 64])
+        });
+        greeting.is_ok_and(|octets| octets > 0)
     }
 
     /// The port of a service.

@@ -54,16 +54,34 @@ struct Ledger {
 pub struct Tally {
     /// Kills.
     pub kills: u64,
-    /// Messages acknowledged.
+    /// Messages sent or appended.
     pub acknowledged: u64,
-    /// Messages whose fate no answer told.
+    /// Messages and expunges that a kill left without an answer.
     pub unanswered: u64,
     /// Milliseconds from start to first answer after a kill, the longest.
     pub restart_max_ms: u128,
 }
 
+/// Kills of one server and its store; then a new one begins, so that judging stays quick.
+const KILLS_OF_A_STORE: u64 = 25;
+
 /// Runs a storm with so many kills. Says how it goes through `report`.
 pub fn run(kills: u64, seed: u64, mut report: impl FnMut(&str)) -> anyhow::Result<Tally> {
+    let mut random = Random(seed);
+    let mut tally = Tally::default();
+    while tally.kills < kills {
+        let upto = kills.min(tally.kills + KILLS_OF_A_STORE);
+        run_one_store(upto, &mut random, &mut tally, |text| report(&format!("{text} (of {kills})")))?;
+    }
+    Ok(tally)
+}
+
+fn run_one_store(
+    upto: u64,
+    random: &mut Random,
+    tally: &mut Tally,
+    mut report: impl FnMut(&str),
+) -> anyhow::Result<()> {
     let mut server = Server::prepare()?;
     server.launch(&[])?;
     for account in 0..ACCOUNTS {
@@ -71,27 +89,24 @@ pub fn run(kills: u64, seed: u64, mut report: impl FnMut(&str)) -> anyhow::Resul
     }
     let ledgers: Vec<Arc<Mutex<Ledger>>> = (0..ACCOUNTS).map(|_| Arc::default()).collect();
     let serial = Arc::new(AtomicU64::new(0));
-    let mut random = Random(seed);
-    let mut tally = Tally::default();
-    for kill in 1..=kills {
-        storm_once(&mut server, &ledgers, &serial, &mut random)?;
+    while tally.kills < upto {
+        storm_once(&mut server, &ledgers, &serial, random)?;
+        tally.unanswered += ledgers.iter().map(|ledger| unanswered(&lock(ledger))).sum::<u64>();
         let begun = Instant::now();
         server.launch(&[])?;
         tally.restart_max_ms = tally.restart_max_ms.max(begun.elapsed().as_millis());
+        tally.kills += 1;
         for (account, ledger) in ledgers.iter().enumerate() {
-            judge(&server, &name(account), &mut lock(ledger)).with_context(|| format!("after kill {kill}"))?;
+            judge(&server, &name(account), &mut lock(ledger)).with_context(|| format!("after kill {}", tally.kills))?;
         }
-        tally.kills = kill;
-        report(&format!("kill {kill}/{kills}: {} messages sent so far", serial.load(Ordering::Relaxed)));
+        report(&format!("kill {}: {} messages sent to this store", tally.kills, serial.load(Ordering::Relaxed)));
     }
-    for ledger in &ledgers {
-        for entry in lock(ledger).messages.values() {
-            tally.acknowledged += u64::from(entry.fate != Fate::Unknown);
-            tally.unanswered += u64::from(entry.fate == Fate::Unknown);
-        }
-    }
-    server.stop()?;
-    Ok(tally)
+    tally.acknowledged += ledgers.iter().map(|ledger| lock(ledger).messages.len() as u64).sum::<u64>();
+    server.stop()
+}
+
+fn unanswered(ledger: &Ledger) -> u64 {
+    ledger.messages.values().filter(|entry| matches!(entry.fate, Fate::Unknown | Fate::MaybeGone)).count() as u64
 }
 
 fn name(account: usize) -> String {
@@ -302,7 +317,7 @@ fn judge(server: &Server, account: &str, ledger: &mut Ledger) -> anyhow::Result<
             let text = String::from_utf8_lossy(&response).into_owned();
             let Some(size) = after(&text, "RFC822.SIZE ").and_then(number) else { continue };
             octets += u64::from(size);
-            let Some((id, _)) = after(&text, "<").and_then(|rest| rest.split_once("@storm>")) else { continue };
+            let Some((id, _)) = after(&text, "Message-ID: <").and_then(|rest| rest.split_once("@storm>")) else { continue };
             ensure!(text.contains(&format!("end of {id}")), "{account} {mailbox}: {id} is not whole");
             let flags = text.split_once("BODY[]").map_or(&*text, |(flags, _)| flags);
             let twice = seen.insert(id.to_owned(), flags.contains("\\Flagged"));

@@ -12,7 +12,7 @@ pub fn crash(arguments: &[String]) -> anyhow::Result<()> {
     eprintln!("crash: {kills} kills, seed {seed}");
     let tally = peers::storm::run(kills, seed, |line| eprintln!("{line}"))?;
     println!(
-        "crash: {} kills, {} messages acknowledged and all kept, {} unanswered, longest restart {} ms",
+        "crash: {} kills, {} messages, {} of them without an answer when the server died; every promise kept; longest restart {} ms",
         tally.kills, tally.acknowledged, tally.unanswered, tally.restart_max_ms
     );
     Ok(())

@@ -5,13 +5,16 @@ use anyhow::bail;
 use std::process::Command;
 
 /// Packages of the peers that the tests use.
-pub const PEERS: [&str; 14] = [
+pub const PEERS: [&str; 17] = [
     "swaks",
     "postfix",
     "curl",
     "isync",
     "fetchmail",
     "neomutt",
+    "msmtp",
+    "mpop",
+    "imapfilter",
     "openssl",
     "socat",
     "python3",

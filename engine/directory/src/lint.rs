@@ -1,6 +1,7 @@
 //! What looks wrong between the tables, each of which can be read well enough by itself.
 
 use crate::login::prevailing_price;
+use crate::maps::Target;
 use crate::names::{account_name, address_key, catch_all_domain};
 use crate::password::Price;
 use crate::register::{DomainClass, Settings, Tables};
@@ -205,8 +206,13 @@ impl Lint<'_> {
                 continue;
             }
             for target in &kept.value {
-                let crate::maps::Target::Address(address) = target else { continue };
-                if let Err(RouteError::UnknownUser | RouteError::UnknownRelayRecipient) = route(self.tables, address) {
+                let address = match (target, origin) {
+                    (Target::Address(address), _) => address.clone(),
+                    (Target::Bare(local), Some(origin)) => Address { local: local.clone(), domain: origin.clone() },
+                    // What a domain alias leads to depends on who is asked for.
+                    (Target::Bare(_), None) | (Target::Domain(_), _) => continue,
+                };
+                if let Err(RouteError::UnknownUser | RouteError::UnknownRelayRecipient) = route(self.tables, &address) {
                     let cause = format!("alias {key} points to {address}, which does not exist");
                     tell(Severity::Error, cause, "correct or remove the target");
                 }

@@ -164,11 +164,15 @@ impl Directory {
         self.take_up(&mut watch, now)
     }
 
-    /// Takes up changes of the files now, for an edit that was just made.
+    /// Takes up changes of the files now, for an edit that was just made. Gives what is new, and what is still wrong:
+    /// whoever asks for it wants to hear of a file that cannot be used, however long ago it was found.
     pub fn refresh_now(&self) -> Vec<Finding> {
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         watch.make_due();
-        self.take_up(&mut watch, Moment::default())
+        let mut findings = self.take_up(&mut watch, Moment::default());
+        let known: Vec<Finding> = watch.faults().into_iter().filter(|fault| !findings.contains(fault)).collect();
+        findings.extend(known);
+        findings
     }
 
     fn take_up(&self, watch: &mut Watch, now: Moment) -> Vec<Finding> {
@@ -365,7 +369,6 @@ impl Watch {
         }
     }
 
-    /// Whether any table is new, and what is to be said.
     fn make_due(&mut self) {
         self.accounts.make_due();
         self.domains.make_due();
@@ -378,6 +381,7 @@ impl Watch {
         self.recipient_access.make_due();
     }
 
+    /// Whether any table is new, and what is to be said.
     fn check(&mut self, now: Moment) -> (bool, Vec<Finding>) {
         let results = [
             self.accounts.check(now),
@@ -403,6 +407,22 @@ impl Watch {
             }
         }
         (changed, findings)
+    }
+
+    /// Files that cannot be used as they are now.
+    fn faults(&self) -> Vec<Finding> {
+        let faults = [
+            self.accounts.fault(),
+            self.domains.fault(),
+            self.relay_domains.fault(),
+            self.relay_recipients.fault(),
+            self.mailboxes.fault(),
+            self.aliases.fault(),
+            self.senders.fault(),
+            self.sasl_access.fault(),
+            self.recipient_access.fault(),
+        ];
+        faults.into_iter().flatten().cloned().map(Finding::from).collect()
     }
 
     fn findings(&self) -> Vec<Finding> {

@@ -46,6 +46,8 @@ pub struct Watched<T> {
     reader: Reader<T>,
     content: Arc<T>,
     findings: Vec<Finding>,
+    /// What is wrong with the file as it is now, while older content stays in force.
+    fault: Option<TableError>,
     seen: Seen,
     doubtful: bool,
     check_at: Moment,
@@ -90,6 +92,7 @@ impl<T: Default> Watched<T> {
             reader,
             content: Arc::default(),
             findings: Vec::new(),
+            fault: None,
             seen: Seen::Missing,
             doubtful: false,
             check_at: Moment::default(),
@@ -133,8 +136,23 @@ impl<T: Default> Watched<T> {
         self.check_at = Moment::default();
     }
 
+    /// What is wrong with the file as it is now, whether or not that was said before.
+    pub fn fault(&self) -> Option<&TableError> {
+        self.fault.as_ref()
+    }
+
     /// Looks whether the file changed, at most once in [`CHECK_EVERY`]. `now` is the caller's monotonic clock.
     pub fn check(&mut self, now: Moment) -> Refreshed {
+        let refreshed = self.look(now);
+        match &refreshed {
+            Refreshed::Same => {}
+            Refreshed::Replaced(_) => self.fault = None,
+            Refreshed::Kept(error) => self.fault = Some(error.clone()),
+        }
+        refreshed
+    }
+
+    fn look(&mut self, now: Moment) -> Refreshed {
         if now < self.check_at {
             return Refreshed::Same;
         }
@@ -294,9 +312,11 @@ mod tests {
         let Refreshed::Kept(error) = watched.check(at(1)) else { panic!("taken") };
         assert_eq!((error.line, error.file.as_path()), (Some(2), path.as_path()));
         assert_eq!(watched.check(at(2)), Refreshed::Same);
+        assert_eq!(watched.fault(), Some(&error));
         assert_eq!(names(&watched), ["a.example"]);
         folder.write("domains", "a.example\nc.example\n");
         assert_eq!(watched.check(at(3)), Refreshed::Replaced(Vec::new()));
+        assert_eq!(watched.fault(), None);
         assert_eq!(names(&watched), ["a.example", "c.example"]);
         assert!(Watched::open(&folder.write("bad", "a b\n"), Need::Optional, Domains::read).is_err());
     }

@@ -422,3 +422,80 @@ fn now_seconds() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(folder: &std::path::Path) -> Options {
+        Options { sync: false, spill_octets: 100_000, segment_octets_max: 1_000_000, ..Options::new(folder) }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn v61_v62_p27_the_contract_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || -> Arc<dyn MailStore> { Arc::new(EmbeddedStore::open(options(folder.path())).unwrap()) };
+        crate::contract::run(open).await;
+        let report = fsck(folder.path(), false, &mut |_| {}).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn v60_a_panic_in_the_writer_costs_one_request_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(options(folder.path())).unwrap();
+        let account = AccountName::parse("a@example.net").unwrap();
+        let before = store.mailboxes(&account).await.unwrap();
+        for in_transaction in [false, true] {
+            let work = move |writer: &mut Writer| {
+                if in_transaction {
+                    writer.transaction(|connection, _| {
+                        connection.execute("DELETE FROM mailbox", [])?;
+                        panic!("on purpose, inside a transaction");
+                    })
+                } else {
+                    panic!("on purpose")
+                }
+            };
+            assert!(store.run::<()>(work).await.is_err());
+        }
+        assert_eq!(store.mailboxes(&account).await.unwrap(), before);
+        let create = mail::Change::CreateMailbox { name: mail::MailboxName::parse("x").unwrap(), special_use: None };
+        let group = Group { account, changes: vec![create], quota: Quota::default() };
+        let answers = store.commit(Commit { groups: vec![group], together: false }).await.unwrap();
+        assert!(answers[0].is_ok());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_log_is_copied_home_while_commits_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(options(folder.path())).unwrap();
+        let account = AccountName::parse("a@example.net").unwrap();
+        // The log's header counts how often it was begun anew (SQLite file format, §4.1: checkpoint sequence number).
+        let begun = || {
+            let log = std::fs::File::open(folder.path().join("meta.db-wal")).unwrap();
+            let mut count = [0; 4];
+            std::os::unix::fs::FileExt::read_exact_at(&log, &mut count, 12).unwrap();
+            u32::from_be_bytes(count)
+        };
+        let (mut commits, mut first) = (0, 0);
+        loop {
+            commits += 1;
+            assert!(commits < 4_000, "the log only grows");
+            let body = store.stage().unwrap().finish(b"x", vec![7; 250_000]).unwrap();
+            let append = mail::Change::Append {
+                mailbox: mail::MailboxRef::Named(mail::MailboxName::inbox()),
+                body: body.id,
+                flags: mail::FlagSet::default(),
+                internal_date: mail::InternalDate::default(),
+            };
+            let group = Group { account: account.clone(), changes: vec![append], quota: Quota::default() };
+            store.commit(Commit { groups: vec![group], together: true }).await.unwrap();
+            match commits {
+                1 => first = begun(),
+                _ if begun() > first + 1 => break,
+                _ => {}
+            }
+        }
+    }
+}

@@ -50,7 +50,7 @@ fn make(demo: &Demo) -> anyhow::Result<()> {
     setup.write("mailboxes", &format!("{BRIAN} true\n{NOT_BRIAN} true\n"))?;
     let aliases = format!(
         "{}info@example.net {BRIAN},{NOT_BRIAN}\ninfo@another-example.com {NOT_BRIAN}\npostmaster@another-example.com {BRIAN}\n\
-         abuse@another-example.com {BRIAN}\n",
+         abuse@another-example.com {BRIAN}\n# Everything not declared otherwise (take the sign away to try it):\n# *@example.net {NOT_BRIAN}\n",
         role_aliases("example.net", BRIAN)
     );
     setup.write("aliases", &aliases)?;

@@ -31,6 +31,8 @@ struct Prepared {
 
 /// How sessions may go on after a shutdown was asked for.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Space is measured once in so many looks at the tables.
+const SPACE_EVERY_TICKS: u64 = 60;
 /// How often changed tables are looked for.
 const TABLES_REFRESH: Duration = Duration::from_secs(1);
 /// Open files to ask the system for beyond one a connection.
@@ -133,7 +135,8 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
     let metrics = PrometheusBuilder::new().install_recorder().map_err(|error| anyhow!("metrics: {error}"))?;
     let config = loaded.config.clone();
     let since = Instant::now();
-    let store: Arc<dyn MailStore> = Arc::new(open_store(&config)?);
+    let embedded = Arc::new(open_store(&config)?);
+    let store: Arc<dyn MailStore> = embedded.clone();
     let directory = Arc::new(open_directory(&config)?);
     tracing::info!(folder = %config.storage.folder.display(), ms = since.elapsed().as_millis() as u64, "store open");
     let (switch, shutdown) = ShutdownSwitch::new();
@@ -161,7 +164,7 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
         listeners::spawn(&mut accepting, &rooms, &bound, listener, &gate, &shutdown)?;
     }
     let control = tokio::spawn(admin::control::serve(socket, control));
-    let upkeep = tokio::spawn(upkeep(reloader.clone(), metrics));
+    let upkeep = tokio::spawn(upkeep(reloader.clone(), metrics, embedded, gate.clone()));
     ready();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
     until_told_to_end(signals, &reloader, shutdown.clone()).await;
@@ -228,17 +231,26 @@ fn listen_for_control(path: &Path) -> anyhow::Result<tokio::net::UnixListener> {
     Ok(socket)
 }
 
-/// Looks for changed tables, and keeps the metrics' memory bounded.
-async fn upkeep(reloader: Arc<reload::Reloader>, metrics: PrometheusHandle) {
+/// Looks for changed tables, keeps the metrics' memory bounded, and tells them what no event tells.
+async fn upkeep(reloader: Arc<reload::Reloader>, metrics: PrometheusHandle, store: Arc<EmbeddedStore>, gate: Gate) {
     let mut ticks = tokio::time::interval(TABLES_REFRESH);
-    loop {
+    for tick in 0u64.. {
         ticks.tick().await;
         reloader.refresh_tables();
         metrics.run_upkeep();
+        metrics::gauge!("connections_open").set(gate.connections() as f64);
+        if tick.is_multiple_of(SPACE_EVERY_TICKS)
+            && let Ok(space) = store.space().await
+        {
+            metrics::gauge!("store_live_octets").set(space.live_octets as f64);
+            metrics::gauge!("store_dead_octets").set(space.dead_octets as f64);
+            metrics::gauge!("store_index_octets").set(space.index_octets as f64);
+            metrics::gauge!("store_free_octets").set(space.free_octets as f64);
+        }
     }
 }
 
-/// What an administrator can send to the process.
+/// The signals that the server knows.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -246,7 +258,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// From here on these signals end nothing by themselves.
+    /// From here on the signals are ours to answer.
     fn catch() -> anyhow::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,

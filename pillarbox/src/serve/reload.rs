@@ -2,7 +2,7 @@
 
 use super::logging::LogFile;
 use crate::config::{self, Loaded};
-use directory::Directory;
+use directory::{Directory, Severity};
 use mail::Moment;
 use net::{LentFiles, ServerTls};
 use std::sync::Arc;
@@ -32,7 +32,11 @@ impl Reloader {
         for tls in &self.tls {
             causes.extend(tls.reload(lent).err().map(|error| error.to_string()));
         }
-        causes.extend(self.directory.refresh_now().iter().map(ToString::to_string));
+        for finding in self.directory.refresh_now() {
+            // A warning is about a table that was taken all the same.
+            let told = if finding.severity == Severity::Error { &mut causes } else { &mut notes };
+            told.push(finding.to_string());
+        }
         match config::load(&self.loaded.file) {
             Ok(now) if now.config != self.loaded.config => {
                 notes.push("settings of the configuration file changed: they take effect at the next start".into());

@@ -405,6 +405,16 @@ mod tests {
     }
 
     #[test]
+    fn v24_a_flood_of_keywords_is_bounded_however_they_are_spelled() {
+        let flood: Vec<String> = (0..100_000).map(|number| format!("k{number}")).collect();
+        let text = format!("({})", flood.join(" "));
+        assert!(Lexer::new(text.as_bytes()).flag_list().is_err());
+        // Spellings of one keyword are one keyword, in any number.
+        let same = format!("({})", ["red", "RED", "rEd"].repeat(30_000).join(" "));
+        assert_eq!(Lexer::new(same.as_bytes()).flag_list().unwrap().keywords.len(), 1);
+    }
+
+    #[test]
     fn strings_in_all_forms() {
         for (text, value) in [
             ("abc]", "abc]"),

@@ -116,3 +116,82 @@ impl Intake {
         self.writer.finish(prefix, digest.encode())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use directory::Settings;
+    use mail::Address;
+    use store::BodyRange;
+    use store::embedded::{EmbeddedStore, Options};
+
+    const NOON: InternalDate = InternalDate { unix_seconds: 43_200, zone_minutes: 0 };
+
+    fn account(text: &str) -> AccountName {
+        AccountName::parse(text).unwrap()
+    }
+
+    fn directory(folder: &std::path::Path) -> Directory {
+        std::fs::write(folder.join("accounts"), "a@x.example:{PLAIN}a::::::userdb_quota_rule=*:bytes=7\n").unwrap();
+        std::fs::write(folder.join("domains"), "x.example\n").unwrap();
+        Directory::open(Settings::in_folder(folder)).unwrap()
+    }
+
+    /// R66, and each account's own quota.
+    #[test]
+    fn r66_each_account_is_one_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = directory(folder.path());
+        let (a, b) = (account("a@x.example"), account("b@x.example"));
+        let outside = Route::Outside(Address::parse("c@y.example").unwrap());
+        let mailbox = |name: &AccountName| Route::Mailbox(name.clone());
+        let routes = [mailbox(&b), mailbox(&a), outside, mailbox(&b), mailbox(&a)];
+        assert_eq!(accounts(&routes), [&b, &a]);
+        for together in [true, false] {
+            let commit = commit(&routes, BodyId(3), NOON, &directory, together);
+            assert_eq!(commit.together, together);
+            assert_eq!(commit.groups.iter().map(|group| &group.account).collect::<Vec<_>>(), [&b, &a]);
+            assert_eq!(commit.groups[1].quota.octets_max, Some(7));
+            assert_eq!(commit.groups[0].quota.octets_max, Some(1 << 30), "R77");
+            let [Change::Append { mailbox: MailboxRef::Named(name), body, internal_date, .. }] =
+                &commit.groups[0].changes[..]
+            else {
+                panic!("{:?}", commit.groups[0].changes)
+            };
+            assert!(name.is_inbox() && *body == BodyId(3) && *internal_date == NOON);
+        }
+    }
+
+    async fn stored(store: &EmbeddedStore, intake: Intake, prefix: &[u8]) -> String {
+        let body = intake.finish(prefix).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (b, octets) = (account("b@x.example"), body.octets);
+        let commit = commit(&[Route::Mailbox(b.clone())], body.id, NOON, &directory(folder.path()), true);
+        assert!(store.commit(commit).await.unwrap()[0].is_ok());
+        let mailboxes = store.mailboxes(&b).await.unwrap();
+        let inbox = mailboxes.iter().find(|info| info.name.is_inbox()).unwrap().id.unwrap();
+        let snapshot = store.snapshot(&b, inbox).await.unwrap();
+        let blob = snapshot.iter().last().unwrap().blob;
+        let read = store.read(vec![BodyRange { blob, start: 0, octets: u64::MAX }]).await.unwrap();
+        let text = String::from_utf8(read[0].as_ref().unwrap().to_vec()).unwrap();
+        assert_eq!(text.len() as u64, octets);
+        text
+    }
+
+    #[tokio::test]
+    async fn an_intake_repairs_what_peers_send_and_keeps_what_clients_append() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(Options { sync: false, ..Options::new(folder.path()) }).unwrap();
+        let text = b"Return-Path: <x@y.example>\r\nReceived: a\r\nReceived: b\r\nSubject: s\r\nno field\r\n";
+        let mut from_peer = Intake::from_peer(&store).unwrap();
+        text.chunks(3).for_each(|piece| from_peer.write(piece));
+        assert_eq!(from_peer.complete().received, 2);
+        assert_eq!(
+            stored(&store, from_peer, b"X: y\r\n").await,
+            "X: y\r\nReceived: a\r\nReceived: b\r\nSubject: s\r\n\r\nno field\r\n"
+        );
+        let mut verbatim = Intake::verbatim(&store).unwrap();
+        text.chunks(5).for_each(|piece| verbatim.write(piece));
+        assert_eq!(stored(&store, verbatim, b"").await.as_bytes(), text);
+    }
+}

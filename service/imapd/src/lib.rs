@@ -26,6 +26,8 @@ pub struct House {
 
 /// Most bodies staged for one commit (MULTIAPPEND, RFC 3502).
 pub const STAGED_BODIES_MAX: usize = 1_000;
+/// Most octets staged for one commit: what no mailbox of the usual quota could take must not fill the disk first.
+pub const STAGED_OCTETS_MAX: u64 = 1 << 30;
 
 /// Answers one session.
 pub struct Desk {
@@ -93,17 +95,22 @@ impl Desk {
         let items = items.map_err(|error| self.failed(&error))?;
         Ok(items
             .into_iter()
-            .map(|item| {
-                item.inspect_err(|error| {
-                    self.failed(error);
-                })
-                .ok()
+            .map(|item| match item {
+                Ok(octets) => Some(octets),
+                // Another session expunged the message; its room was given back. That is no failure.
+                Err(StoreError::NoSuchBlob) => None,
+                Err(error) => {
+                    self.failed(&error);
+                    None
+                }
             })
             .collect())
     }
 
     fn begin_body(&mut self, octets: u64) -> Result<(), Unavailable> {
-        if self.staged.len() >= STAGED_BODIES_MAX || !self.house.store.has_room(octets) {
+        let staged: u64 = self.staged.iter().map(|body| body.octets).sum();
+        let is_too_much = self.staged.len() >= STAGED_BODIES_MAX || staged.saturating_add(octets) > STAGED_OCTETS_MAX;
+        if is_too_much || !self.house.store.has_room(octets) {
             return Err(self.failed(&StoreError::Full));
         }
         self.intake = Some(Intake::verbatim(&*self.house.store).map_err(|error| self.failed(&error))?);
@@ -126,7 +133,9 @@ impl Desk {
         let quota = self.house.directory.quota(&account);
         // The grace is for deliveries; a client is told that the mailbox is full (R56, R78).
         let group = Group { account, changes, quota: Quota { grace_octets: 0, ..quota } };
+        let begun = std::time::Instant::now();
         let outcome = self.house.store.commit(Commit { groups: vec![group], together: true }).await;
+        metrics::histogram!("imap_commit_seconds").record(begun.elapsed().as_secs_f64());
         self.staged.clear();
         Answer::Committed(match outcome.map(|mut groups| groups.pop()) {
             Ok(Some(Ok(outcomes))) => Ok(outcomes),
@@ -221,5 +230,157 @@ impl net::Desk for Desk {
             Some((_, watch)) => watch.changed().await,
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use directory::Settings;
+    use imap_proto::question::BodyRange;
+    use mail::{ChangeError, FlagSet, MailboxName, MailboxRef, Secret};
+    use net::Desk as _;
+    use store::embedded::{EmbeddedStore, Options};
+
+    const BRIAN: &str = "brian@example.net";
+
+    /// A house of two accounts; brian may hold 1000 octets.
+    fn house() -> (tempfile::TempDir, Arc<House>) {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = "brian@example.net:{PLAIN}b::::::userdb_quota_rule=*:bytes=1000\n\
+                        notbrian@example.net:{PLAIN}n::::::\n";
+        std::fs::write(folder.path().join("accounts"), accounts).unwrap();
+        std::fs::write(folder.path().join("domains"), "example.net\n").unwrap();
+        let directory = Arc::new(Directory::open(Settings::in_folder(folder.path())).unwrap());
+        let options = Options { sync: false, ..Options::new(folder.path().join("mail")) };
+        let store = Arc::new(EmbeddedStore::open(options).unwrap());
+        let login = Arc::new(Login::new(directory.clone(), net::HashPool::new(1, 8), Duration::ZERO));
+        (folder, Arc::new(House { store, directory, login, listener: "imaps".into() }))
+    }
+
+    fn desk(house: &Arc<House>) -> Desk {
+        Desk::new(house.clone(), PeerFacts { peer: None, local: None, tls: None })
+    }
+
+    async fn log_in(desk: &mut Desk, login: &str, password: &str) -> Result<AccountName, AuthFailure> {
+        let credentials = sasl::Credentials {
+            authorization: String::new(),
+            login: login.into(),
+            password: Secret::new(password.into()),
+            mechanism: sasl::Mechanism::Plain,
+        };
+        match desk.answer(Question::Authenticate(credentials)).await {
+            Answer::Authenticated(outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn stage(desk: &mut Desk, text: &[u8]) -> BodyId {
+        let begun = desk.answer(Question::BeginBody { octets: text.len() as u64 }).await;
+        assert!(matches!(begun, Answer::Staging(Ok(()))));
+        desk.body(text.to_vec()).await;
+        match desk.answer(Question::EndOfBody).await {
+            Answer::Staged(Ok(id)) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn append(body: BodyId) -> Change {
+        let mailbox = MailboxRef::Named(MailboxName::inbox());
+        Change::Append { mailbox, body, flags: FlagSet::default(), internal_date: INTERNAL_DATE_NOW }
+    }
+
+    async fn inbox(desk: &mut Desk) -> Arc<mail::Snapshot> {
+        let Answer::Mailboxes(Ok(mailboxes)) = desk.answer(Question::Mailboxes).await else { panic!("no mailboxes") };
+        let inbox = mailboxes.iter().find(|info| info.name.is_inbox()).unwrap().id.unwrap();
+        match desk.answer(Question::Snapshots(vec![inbox, MailboxId(u64::MAX >> 1)])).await {
+            Answer::Snapshots(Ok(snapshots)) => {
+                assert!(snapshots[1].is_none(), "there is no such mailbox");
+                snapshots[0].clone().unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_answered_before_a_login() {
+        let (_folder, house) = house();
+        let mut desk = desk(&house);
+        assert_eq!(log_in(&mut desk, BRIAN, "wrong").await, Err(AuthFailure::Denied));
+        assert!(matches!(desk.answer(Question::Mailboxes).await, Answer::Mailboxes(Err(Unavailable))));
+        assert!(matches!(desk.answer(Question::Usage).await, Answer::Usage(Err(Unavailable))));
+        let commit = desk.answer(Question::Commit(Vec::new())).await;
+        assert!(matches!(commit, Answer::Committed(Err(CommitFailure::Unavailable))));
+        assert!(matches!(desk.answer(Question::EndOfBody).await, Answer::Staged(Err(Unavailable))));
+    }
+
+    #[tokio::test]
+    async fn what_is_appended_is_kept_as_it_is_and_dated() {
+        let (_folder, house) = house();
+        let mut desk = desk(&house);
+        log_in(&mut desk, BRIAN, "b").await.unwrap();
+        let text = b"Return-Path: <kept@example.org>\r\nSubject: s\r\n\r\nb\r\n";
+        let body = stage(&mut desk, text).await;
+        let committed = desk.answer(Question::Commit(vec![append(body)])).await;
+        assert!(matches!(committed, Answer::Committed(Ok(_))), "{committed:?}");
+        let snapshot = inbox(&mut desk).await;
+        let message = snapshot.iter().next().unwrap();
+        assert!(message.internal_date.unix_seconds > 1_600_000_000);
+        let ranges = vec![BodyRange { blob: message.blob, start: 0, octets: 1_000 }];
+        let Answer::Bodies(Ok(bodies)) = desk.answer(Question::Read(ranges)).await else { panic!("no bodies") };
+        assert_eq!(bodies[0].as_deref(), Some(&text[..]));
+        let Answer::Usage(Ok((usage, quota))) = desk.answer(Question::Usage).await else { panic!("no usage") };
+        assert_eq!((usage.octets, usage.messages, quota.octets_max), (text.len() as u64, 1, Some(1_000)));
+    }
+
+    /// R56, R78: the grace is not for clients. The staged body is thrown away with the refusal.
+    #[tokio::test]
+    async fn r56_over_quota_is_refused_without_grace() {
+        let (_folder, house) = house();
+        let mut desk = desk(&house);
+        log_in(&mut desk, BRIAN, "b").await.unwrap();
+        for (octets, fits) in [(1_001, false), (1_000, true)] {
+            let body = stage(&mut desk, &vec![b'x'; octets]).await;
+            match desk.answer(Question::Commit(vec![append(body)])).await {
+                Answer::Committed(Ok(_)) => assert!(fits),
+                Answer::Committed(Err(CommitFailure::Refused(ChangeError::OverQuota))) => assert!(!fits),
+                other => panic!("{other:?}"),
+            }
+            assert!(desk.staged.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_staged_is_bounded_and_can_be_abandoned() {
+        let (_folder, house) = house();
+        let mut desk = desk(&house);
+        log_in(&mut desk, "notbrian@example.net", "n").await.unwrap();
+        let too_much = desk.answer(Question::BeginBody { octets: STAGED_OCTETS_MAX + 1 }).await;
+        assert!(matches!(too_much, Answer::Staging(Err(Unavailable))));
+        let body = stage(&mut desk, b"x").await;
+        assert!(matches!(desk.answer(Question::Abandon).await, Answer::Done));
+        let committed = desk.answer(Question::Commit(vec![append(body)])).await;
+        assert!(matches!(committed, Answer::Committed(Err(CommitFailure::Refused(ChangeError::NoSuchBody)))));
+    }
+
+    /// R52: what another session does is noticed; V17: sessions do not mix.
+    #[tokio::test]
+    async fn r52_a_change_of_the_account_is_noticed_and_of_no_other() {
+        let (_folder, house) = house();
+        let (mut one, mut two, mut other) = (desk(&house), desk(&house), desk(&house));
+        log_in(&mut one, BRIAN, "b").await.unwrap();
+        log_in(&mut two, BRIAN, "b").await.unwrap();
+        log_in(&mut other, "notbrian@example.net", "n").await.unwrap();
+        // What making the accounts changed is seen first.
+        for desk in [&mut one, &mut two, &mut other] {
+            inbox(desk).await;
+            while tokio::time::timeout(Duration::from_millis(1), desk.notice()).await.is_ok() {}
+        }
+        let body = stage(&mut one, b"x").await;
+        assert!(matches!(one.answer(Question::Commit(vec![append(body)])).await, Answer::Committed(Ok(_))));
+        two.notice().await;
+        assert_eq!(inbox(&mut two).await.iter().count(), 1);
+        assert!(tokio::time::timeout(Duration::from_millis(1), other.notice()).await.is_err());
+        assert_eq!(inbox(&mut other).await.iter().count(), 0);
     }
 }

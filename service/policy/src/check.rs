@@ -62,8 +62,8 @@ impl CheckName {
     }
 }
 
-/// Reads a list of checks. Refuses unknown names, and orders that would open the relay: a table or service whose OK
-/// accepts must come after foreign destinations are refused (R157).
+/// Reads a list of checks. Refuses unknown names, orders that would open the relay: a table or service whose OK accepts
+/// must come after foreign destinations are refused (R157), and checks of logins that no login would reach.
 pub fn parse_checks(names: &[String]) -> Result<Vec<CheckName>, CheckError> {
     let checks = names.iter().map(|name| parse_one(name)).collect::<Result<Vec<_>, _>>()?;
     let place = |wanted| checks.iter().position(|check| *check == wanted);
@@ -73,6 +73,17 @@ pub fn parse_checks(names: &[String]) -> Result<Vec<CheckName>, CheckError> {
             cure: "add \"reject_unauth_destination\" after the permit_ checks".into(),
         });
     };
+    // R106: whoever logged in is permitted there, so that these would see nobody who did.
+    if let Some(permit) = place(CheckName::PermitSaslAuthenticated)
+        && let Some(late) = [CheckName::CheckSaslAccess, CheckName::RejectSenderLoginMismatch]
+            .into_iter()
+            .find(|check| place(*check).is_some_and(|place| place > permit))
+    {
+        return Err(CheckError {
+            cause: format!("`{}` stands behind `permit_sasl_authenticated`: no login would reach it", late.name()),
+            cure: "move it in front of \"permit_sasl_authenticated\"".into(),
+        });
+    }
     if place(CheckName::CheckRecipientAccess).is_some_and(|place| place < guard) {
         return Err(CheckError {
             cause:
@@ -106,5 +117,16 @@ mod tests {
         assert!(parse_checks(&names(&["reject_unauth_destination", "check_recipient_access"])).is_ok());
         let error = parse_checks(&names(&["permit_everyone"])).unwrap_err();
         assert!(error.cause.contains("permit_everyone"));
+    }
+
+    #[test]
+    fn r106_checks_of_logins_that_no_login_reaches_are_refused() {
+        let guide = CheckName::GUIDE.map(CheckName::name);
+        assert_eq!(parse_checks(&names(&guide)).unwrap(), CheckName::GUIDE);
+        for late in ["check_sasl_access", "reject_sender_login_mismatch"] {
+            let order = ["permit_sasl_authenticated", late, "reject_unauth_destination"];
+            assert!(parse_checks(&names(&order)).unwrap_err().cause.contains(late));
+            assert!(parse_checks(&names(&[late, "reject_unauth_destination"])).is_ok());
+        }
     }
 }

@@ -73,7 +73,9 @@ impl Policy {
             metrics::counter!("policy_refusals_total", "check" => check.name()).increment(1);
             return Err(reply);
         }
-        let routes = self.house_rules(question.recipient, question.envelope).await?;
+        let routes = self.house_rules(question.recipient, question.envelope).await.inspect_err(|_| {
+            metrics::counter!("policy_refusals_total", "check" => "house_rules").increment(1);
+        })?;
         Ok(Taken { routes, effects: findings.effects() })
     }
 
@@ -121,26 +123,26 @@ impl Policy {
     /// R81 and R82: a full mailbox is refused in the dialogue, also behind an alias.
     async fn room(&self, account: &AccountName, recipient: &Recipient, envelope: &Envelope) -> Result<(), Reply> {
         let address = &recipient.address;
-        let Ok(usage) = self.store.usage(account).await else { return Err(lookup_failure(address)) };
+        match self.has_room(account, envelope).await {
+            Some(true) => Ok(()),
+            Some(false) => Err(mailbox_full(address)),
+            None => Err(lookup_failure(address)),
+        }
+    }
+
+    /// Whether an account has room for a message of the declared size; `None` when the store cannot tell.
+    pub async fn has_room(&self, account: &AccountName, envelope: &Envelope) -> Option<bool> {
+        let usage = self.store.usage(account).await.ok()?;
         // R80: without a declared size only a mailbox that is full already is refused.
         let octets = envelope.declared_size_octets.unwrap_or(1);
-        if self.directory.quota(account).admits(usage, octets, 1) {
-            return Ok(());
-        }
-        metrics::counter!("policy_refusals_total", "check" => "quota").increment(1);
-        Err(Reply::new(
-            522,
-            EnhancedStatus::new(5, 2, 2),
-            format!("<{address}>: Recipient address rejected: Mailbox is full"),
-        ))
+        Some(self.directory.quota(account).admits(usage, octets, 1))
     }
 
     /// Answers VRFY (R96): as for a recipient, but without trying its mailbox.
     pub fn verify(&self, address: &Address) -> Reply {
         match self.directory.class_of(&address.domain) {
             DomainClass::Other => relay_denied(address),
-            DomainClass::Relay => Reply::new(252, EnhancedStatus::new(2, 0, 0), address.to_string()),
-            DomainClass::Hosted => match self.route(address) {
+            DomainClass::Relay | DomainClass::Hosted => match self.route(address) {
                 Ok(_) => Reply::new(252, EnhancedStatus::new(2, 0, 0), address.to_string()),
                 Err(reply) => reply,
             },
@@ -155,6 +157,11 @@ fn unknown_user(address: &Address) -> Reply {
         EnhancedStatus::new(5, 1, 1),
         format!("<{address}>: Recipient address rejected: User unknown in virtual mailbox table"),
     )
+}
+
+/// R81.
+fn mailbox_full(address: &Address) -> Reply {
+    Reply::new(522, EnhancedStatus::new(5, 2, 2), format!("<{address}>: Recipient address rejected: Mailbox is full"))
 }
 
 /// R147.
@@ -178,10 +185,254 @@ fn lookup_failure(address: &Address) -> Reply {
 }
 
 /// Mail for other servers has no way out yet; a temporary refusal keeps it with the sender.
-fn cannot_send_yet(address: &Address) -> Reply {
+pub fn cannot_send_yet(address: &Address) -> Reply {
     Reply::new(
         451,
         EnhancedStatus::new(4, 3, 2),
         format!("<{address}>: this server does not send to other hosts yet, try again later"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use directory::Settings;
+    use mail::{Change, Commit, FlagSet, Group, InternalDate, MailboxName, MailboxRef, Quota, ReversePath};
+    use store::embedded::{EmbeddedStore, Options};
+
+    const ACCOUNTS: &str = "brian@example.net:{PLAIN}b::::::\nnotbrian@example.net:{PLAIN}n::::::\n\
+                            barred@example.net:{PLAIN}b::::::\n\
+                            full@example.net:{PLAIN}f::::::userdb_quota_rule=*:bytes=5\n\
+                            tight@example.net:{PLAIN}t::::::userdb_quota_rule=*:bytes=1000\n\
+                            trusty@example.net:{PLAIN}t::::::\n";
+    const SENDERS: &str = "brian@example.net brian@example.net\nnotbrian@example.net notbrian@example.net\n\
+                           info@example.net brian@example.net, notbrian@example.net\n";
+    const ALIASES: &str = "info@example.net brian@example.net,full@example.net\naway@example.net x@elsewhere.example\n\
+                           loop@example.net pool@example.net\npool@example.net loop@example.net\n\
+                           forward@example.net nobody@example.com\n";
+    const RECIPIENT_ACCESS: &str = "barred@example.net REJECT no mail to the barred\nfull@example.net REJECT full and listed\n\
+                                    nobody@example.net REJECT\nlocalhost REJECT\nelsewhere.example REJECT\n\
+                                    later@example.net 451 4.7.9 come back\n";
+
+    /// A house in a folder, gone with it.
+    struct World {
+        _folder: tempfile::TempDir,
+        policy: Policy,
+    }
+
+    async fn world() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("accounts", ACCOUNTS),
+            ("domains", "example.net\nintranet\n"),
+            ("relay_domains", "example.com\n"),
+            ("relay_recipients", "known@example.com yes\n"),
+            ("senders", SENDERS),
+            ("aliases", ALIASES),
+            ("sasl_access", "notbrian@example.net REJECT\ntrusty@example.net OK\n"),
+            ("recipient_access", RECIPIENT_ACCESS),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let directory = Arc::new(Directory::open(Settings::in_folder(folder.path())).unwrap());
+        let options = Options { sync: false, ..Options::new(folder.path().join("mail")) };
+        let store = Arc::new(EmbeddedStore::open(options).unwrap());
+        fill(&*store, "full@example.net").await;
+        World { policy: Policy::new(directory, store, CheckName::GUIDE.to_vec()), _folder: folder }
+    }
+
+    /// Puts ten octets into an INBOX.
+    async fn fill(store: &EmbeddedStore, account: &str) {
+        let mut writer = store.stage().unwrap();
+        writer.write(b"0123456789").unwrap();
+        let body = writer.finish(b"", Vec::new()).unwrap();
+        let change = Change::Append {
+            mailbox: MailboxRef::Named(MailboxName::inbox()),
+            body: body.id,
+            flags: FlagSet::default(),
+            internal_date: InternalDate { unix_seconds: 0, zone_minutes: 0 },
+        };
+        let group = Group { account: name(account), changes: vec![change], quota: Quota::default() };
+        assert!(store.commit(Commit { groups: vec![group], together: true }).await.unwrap()[0].is_ok());
+    }
+
+    fn name(text: &str) -> AccountName {
+        AccountName::parse(text).unwrap()
+    }
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    /// A client of a listener with authentication, neither trusted nor logged in.
+    fn stranger() -> Client {
+        Client {
+            address: Some("192.0.2.1".parse().unwrap()),
+            trusted: false,
+            authentication_offered: true,
+            account: None,
+        }
+    }
+
+    fn logged_in(account: &str) -> Client {
+        Client { account: Some(name(account)), ..stranger() }
+    }
+
+    fn from(reverse_path: &str) -> Envelope {
+        let path = match reverse_path {
+            "" => ReversePath::Null,
+            text => ReversePath::Address(address(text)),
+        };
+        Envelope::new(path)
+    }
+
+    impl World {
+        async fn ask(&self, client: &Client, envelope: &Envelope, recipient: &str) -> Result<Taken, String> {
+            let recipient = Recipient::new(address(recipient));
+            let question = Question { client, envelope, recipient: &recipient };
+            self.policy.recipient(question).await.map_err(|reply| reply.to_string())
+        }
+
+        async fn refusal(&self, client: &Client, reverse_path: &str, recipient: &str) -> String {
+            self.ask(client, &from(reverse_path), recipient).await.unwrap_err()
+        }
+
+        async fn is_taken(&self, client: &Client, reverse_path: &str, recipient: &str) -> bool {
+            self.ask(client, &from(reverse_path), recipient).await.is_ok()
+        }
+    }
+
+    /// Each case violates the rules behind the one that decides as well, as far as they can be.
+    #[tokio::test]
+    async fn r106_the_first_decisive_check_wins() {
+        let world = world().await;
+        let brian = "brian@example.net";
+        let trusted = Client { trusted: true, ..logged_in("notbrian@example.net") };
+        assert!(world.is_taken(&trusted, brian, "barred@example.net").await, "R107, R137");
+        assert_eq!(
+            world.refusal(&logged_in("notbrian@example.net"), brian, "nobody@example.net").await,
+            "554 5.7.1 <notbrian@example.net>: SASL login name rejected: Access denied"
+        );
+        assert!(world.is_taken(&logged_in("trusty@example.net"), brian, "barred@example.net").await, "R141: OK accepts");
+        assert_eq!(
+            world.refusal(&logged_in(brian), "notbrian@example.net", "nobody@example.net").await,
+            "553 5.7.1 <notbrian@example.net>: Sender address rejected: not owned by user brian@example.net"
+        );
+        assert!(world.is_taken(&logged_in(brian), brian, "barred@example.net").await, "R127");
+        let out = "you@elsewhere.example";
+        assert_eq!(
+            world.refusal(&stranger(), out, "nobody@example.net").await,
+            "550 5.1.1 <nobody@example.net>: Recipient address rejected: User unknown in virtual mailbox table"
+        );
+        assert!(world.refusal(&stranger(), out, "nobody@intranet").await.starts_with("550 5.1.1 "));
+        assert_eq!(
+            world.refusal(&stranger(), out, "brian@localhost").await,
+            "504 5.5.2 <brian@localhost>: Recipient address rejected: need fully-qualified address"
+        );
+        assert_eq!(
+            world.refusal(&stranger(), out, "x@elsewhere.example").await,
+            "554 5.7.1 <x@elsewhere.example>: Relay access denied"
+        );
+        assert_eq!(
+            world.refusal(&stranger(), out, "full@example.net").await,
+            "554 5.7.1 <full@example.net>: Recipient address rejected: full and listed"
+        );
+        assert!(world.is_taken(&stranger(), out, "brian@example.net").await);
+    }
+
+    /// R108: a recipient that does not exist is refused to everybody; R82, R83: so is one that is full.
+    #[tokio::test]
+    async fn what_holds_for_everybody_holds_for_the_permitted() {
+        let world = world().await;
+        let trusted = Client { trusted: true, ..stranger() };
+        let brian = logged_in("brian@example.net");
+        for client in [&trusted, &brian] {
+            let reply = world.refusal(client, "brian@example.net", "nobody@example.net").await;
+            assert!(reply.starts_with("550 5.1.1 <nobody@example.net>"), "{reply}");
+            for full in ["full@example.net", "info@example.net"] {
+                let reply = world.refusal(client, "brian@example.net", full).await;
+                assert_eq!(reply, format!("522 5.2.2 <{full}>: Recipient address rejected: Mailbox is full"));
+            }
+            let reply = world.refusal(client, "brian@example.net", "x@elsewhere.example").await;
+            assert!(reply.starts_with("451 4.3.2 <x@elsewhere.example>: this server does not send"), "{reply}");
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_that_lead_nowhere_now_are_put_off() {
+        let world = world().await;
+        let refusal = async |recipient| world.refusal(&stranger(), "", recipient).await;
+        assert!(refusal("away@example.net").await.starts_with("451 4.3.2 <away@example.net>"));
+        assert!(refusal("loop@example.net").await.starts_with("451 4.3.5 <loop@example.net>"));
+        assert!(refusal("known@example.com").await.starts_with("451 4.3.2 <known@example.com>"));
+        let unknown = "550 5.1.1 <nobody@example.com>: Recipient address rejected: User unknown in relay recipient table";
+        assert_eq!(refusal("nobody@example.com").await, unknown);
+        assert!(refusal("forward@example.net").await.starts_with("550 5.1.1 "));
+    }
+
+    /// R131–R136.
+    #[tokio::test]
+    async fn who_may_use_a_reverse_path() {
+        let world = world().await;
+        let (brian, barred) = (logged_in("brian@example.net"), logged_in("barred@example.net"));
+        let to = "brian@example.net";
+        assert!(world.is_taken(&brian, "info@example.net", to).await);
+        assert!(world.is_taken(&brian, "", to).await, "R134");
+        assert!(world.refusal(&barred, "barred@example.net", to).await.contains("not owned by user barred"), "R132");
+        assert!(world.refusal(&brian, "x@elsewhere.example", to).await.starts_with("553 "), "R132");
+        assert_eq!(
+            world.refusal(&stranger(), "brian@example.net", to).await,
+            "553 5.7.1 <brian@example.net>: Sender address rejected: not logged in",
+            "R135"
+        );
+        assert!(world.is_taken(&stranger(), "barred@example.net", to).await, "nobody owns it");
+        let mx = Client { authentication_offered: false, ..stranger() };
+        assert!(world.is_taken(&mx, "brian@example.net", to).await, "R136");
+    }
+
+    /// R80: a declared size counts; without one only a mailbox that is full already is refused.
+    #[tokio::test]
+    async fn r80_r81_the_declared_size_counts() {
+        let world = world().await;
+        let declared = |octets| Envelope { declared_size_octets: octets, ..from("") };
+        let ask = async |octets, to| world.ask(&stranger(), &declared(octets), to).await;
+        assert!(ask(None, "tight@example.net").await.is_ok());
+        assert!(ask(Some(1_100), "tight@example.net").await.is_ok(), "R78: the grace");
+        let reply = ask(Some(1_101), "tight@example.net").await.unwrap_err();
+        assert_eq!(reply, "522 5.2.2 <tight@example.net>: Recipient address rejected: Mailbox is full");
+        for octets in [None, Some(0), Some(1)] {
+            assert!(ask(octets, "info@example.net").await.unwrap_err().starts_with("522 "));
+        }
+    }
+
+    /// R112, R113: what tables refuse, and for how long.
+    #[tokio::test]
+    async fn r113_tables_refuse_as_they_say() {
+        let world = world().await;
+        let reply = world.refusal(&stranger(), "", "barred@example.net").await;
+        assert_eq!(reply, "554 5.7.1 <barred@example.net>: Recipient address rejected: no mail to the barred");
+        let reply = world.refusal(&stranger(), "", "later@example.net").await;
+        assert!(reply.starts_with("550 5.1.1"), "it must exist as well: {reply}");
+    }
+
+    /// R96: VRFY says what RCPT would, without looking into mailboxes.
+    #[tokio::test]
+    async fn r96_vrfy() {
+        let world = world().await;
+        let verify = |text| world.policy.verify(&address(text)).to_string();
+        assert_eq!(verify("full@example.net"), "252 2.0.0 full@example.net");
+        assert_eq!(verify("known@example.com"), "252 2.0.0 known@example.com");
+        assert!(verify("nobody@example.com").starts_with("550 5.1.1 "));
+        assert!(verify("nobody@example.net").starts_with("550 5.1.1 "));
+        assert_eq!(verify("x@elsewhere.example"), "554 5.7.1 <x@elsewhere.example>: Relay access denied");
+    }
+
+    /// R114: a store that cannot answer defers.
+    #[tokio::test]
+    async fn r114_a_failure_to_look_up_defers() {
+        let world = world().await;
+        world.policy.store.close().await.unwrap();
+        let reply = world.refusal(&stranger(), "", "brian@example.net").await;
+        assert_eq!(reply, "451 4.3.0 <brian@example.net>: Recipient address rejected: Temporary lookup failure");
+    }
 }

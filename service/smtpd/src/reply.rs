@@ -24,6 +24,11 @@ pub fn configuration_problem() -> Reply {
 }
 
 /// R101.
+pub fn too_many_recipients() -> Reply {
+    Reply::new(452, EnhancedStatus::new(4, 5, 3), "Error: too many recipients")
+}
+
+/// R101.
 pub fn too_many_hops() -> Reply {
     Reply::new(554, EnhancedStatus::new(5, 4, 0), "Error: too many hops")
 }
@@ -67,6 +72,12 @@ pub fn lmtp_unknown_user(address: &Address) -> Reply {
     Reply::new(550, EnhancedStatus::new(5, 1, 1), format!("<{address}> User doesn't exist: {address}"))
 }
 
+/// R65 without LMTP: a mailbox cannot take the message, and the next attempt would go the same way.
+pub fn quota_exceeded(address: &Address) -> Reply {
+    let text = format!("<{address}> Quota exceeded (mailbox for user is full)");
+    Reply::new(552, EnhancedStatus::new(5, 2, 2), text)
+}
+
 /// R63.
 pub fn lmtp_saved(address: &Address, id: QueueId) -> Reply {
     Reply::new(250, EnhancedStatus::new(2, 0, 0), format!("<{address}> {id} Saved"))
@@ -75,11 +86,7 @@ pub fn lmtp_saved(address: &Address, id: QueueId) -> Reply {
 /// R65.
 pub fn lmtp_change_error(address: &Address, error: &ChangeError) -> Reply {
     match error {
-        ChangeError::OverQuota => Reply::new(
-            552,
-            EnhancedStatus::new(5, 2, 2),
-            format!("<{address}> Quota exceeded (mailbox for user is full)"),
-        ),
+        ChangeError::OverQuota => quota_exceeded(address),
         ChangeError::NoSuchMailbox
         | ChangeError::MailboxExists
         | ChangeError::Inbox

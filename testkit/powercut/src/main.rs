@@ -1,4 +1,4 @@
-//! The workload as a program, to be run under the recorder: `powercut FOLDER SEED DEEDS [DIE_AFTER | close]`.
+//! The workload as a program, to be run under the recorder: `powercut FOLDER SEED DEEDS [close]`.
 //!
 //! The log named by `RECORDER_LOG` tells it what runs before it said.
 
@@ -9,13 +9,12 @@ use testkit::powercut::log::Log;
 fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, seed, deeds, end @ ..] = arguments.as_slice() else {
-        return Err("usage: powercut FOLDER SEED DEEDS [DIE_AFTER | close]".into());
+        return Err("usage: powercut FOLDER SEED DEEDS [close]".into());
     };
     let plan = Run {
         folder: folder.into(),
         seed: seed.parse().map_err(|_| "SEED is a number")?,
         deeds: deeds.parse().map_err(|_| "DEEDS is a number")?,
-        die_after: end.first().and_then(|end| end.parse().ok()),
         close: end.first().is_some_and(|end| end == "close"),
     };
     let before = match std::env::var_os("RECORDER_LOG").map(std::path::PathBuf::from) {

@@ -1,5 +1,6 @@
 //! Reads what the recorder wrote. The format is described in the recorder's `journal.rs`.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -110,7 +111,7 @@ impl fmt::Display for LogError {
 impl std::error::Error for LogError {}
 
 /// A log in memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Log {
     octets: Vec<u8>,
     ops: Vec<Op>,
@@ -138,6 +139,23 @@ impl Log {
         Ok(Log { octets, ops })
     }
 
+    /// Takes out the syncs of files and folders whose path `of` picks, as if the process had left them out: to see
+    /// that a test notices.
+    pub fn without_syncs(mut self, of: impl Fn(&str) -> bool) -> Log {
+        let mut picked = HashSet::new();
+        self.ops.retain(|op| match op {
+            Op::Open { handle, path, .. } => {
+                if of(path) {
+                    picked.insert(*handle);
+                }
+                true
+            }
+            Op::SyncBegin { handle, .. } | Op::SyncEnd { handle, .. } => !picked.contains(handle),
+            _ => true,
+        });
+        self
+    }
+
     /// All operations.
     pub fn ops(&self) -> &[Op] {
         &self.ops
@@ -155,6 +173,14 @@ impl Log {
             _ => None,
         })
     }
+}
+
+/// A mark as it stands in a log's octets, so that a log can begin with what an earlier one said.
+pub fn mark_entry(text: &[u8]) -> Vec<u8> {
+    let mut entry = (text.len() as u32 + 1).to_le_bytes().to_vec();
+    entry.push(11);
+    entry.extend_from_slice(text);
+    entry
 }
 
 struct Entry<'a> {

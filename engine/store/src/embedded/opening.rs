@@ -19,11 +19,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Name of the lock file in the store's folder.
 const LOCK: &str = "lock";
+/// A process that is just ending, or just starting another, may hold the lock a moment longer.
+const LOCK_WAIT: Duration = Duration::from_millis(200);
 
 /// How a store is run.
 #[derive(Debug, Clone)]
@@ -145,10 +147,16 @@ pub fn lock_folder(folder: &Path) -> Result<File, OpenError> {
     let mut how = OpenOptions::new();
     let file = how.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = file.open(folder.join(LOCK)).map_err(files)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
-        Err(TryLockError::Error(error)) => Err(files(error)),
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(files(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= until => {
+                return Err(OpenError::Locked(folder.to_owned()));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT / 20),
+        }
     }
 }
 
@@ -226,9 +234,11 @@ fn start(shared: Arc<Shared>, connection: Connection, counters: Counters, tail: 
     let thread = |name: &str| std::thread::Builder::new().name(name.into());
     let for_writer = shared.clone();
     store.threads.push(thread("store-writer").spawn(move || {
-        writer.run(queue);
+        let asked = writer.run(queue);
         // Only when the writer's files are closed may another process open them.
         for_writer.unlock();
+        // Who asked may have gone away.
+        asked.map(|reply| reply.send(()));
     })?);
     store.threads.push(thread("store-upkeep").spawn(move || upkeep::run(&shared, &desk, &signal))?);
     Ok(store)

@@ -37,6 +37,10 @@ impl Segments {
         segments.sync_folder()?;
         if sync {
             File::open(store)?.sync_all()?;
+            // The store's own name, as far as we may.
+            if let Some(parent) = store.parent().and_then(|parent| File::open(parent).ok()) {
+                parent.sync_all()?;
+            }
         }
         Ok(segments)
     }

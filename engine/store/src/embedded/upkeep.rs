@@ -20,20 +20,36 @@ const ROUND: Duration = Duration::from_secs(30);
 /// Every so many rounds, old expunges are looked for: once an hour.
 const ROUNDS_BETWEEN_TRIMS: u64 = 120;
 
-/// How the writer and the upkeep thread speak.
+/// How the writer and the upkeep thread speak. They take turns at the log: while one copies, the other must not try,
+/// for it would be turned away, and a log that is never copied to its end never begins anew.
 #[derive(Default)]
 pub struct Signal {
     wake: Mutex<Wake>,
     changed: Condvar,
     /// Length of the log when a checkpoint was last asked for.
     asked_at: AtomicU64,
-    end_log: AtomicBool,
+    /// The same as `Turn::Writer`, to be looked at without the lock.
+    writers_turn: AtomicBool,
 }
 
 #[derive(Default)]
 struct Wake {
-    checkpoint: bool,
+    turn: Turn,
     stop: bool,
+}
+
+/// Who is to copy the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Turn {
+    /// Nobody: it is short.
+    #[default]
+    Nobody,
+    /// The upkeep thread, when it wakes.
+    Upkeep,
+    /// The upkeep thread is at it.
+    UpkeepBusy,
+    /// The writer, before its next commit: what came in while the upkeep thread copied, so that the log is at its end.
+    Writer,
 }
 
 impl Signal {
@@ -45,17 +61,32 @@ impl Signal {
             self.asked_at.store(0, Ordering::Relaxed);
         } else if log_pages >= asked_at + LOG_PAGES_BETWEEN_CHECKPOINTS {
             self.asked_at.store(log_pages, Ordering::Relaxed);
-            self.lock().checkpoint = true;
+            let mut wake = self.lock();
+            wake.turn = match wake.turn {
+                Turn::Nobody | Turn::Upkeep if log_pages < LOG_PAGES_MAX => Turn::Upkeep,
+                Turn::UpkeepBusy if log_pages < LOG_PAGES_MAX * 4 => Turn::UpkeepBusy,
+                // The upkeep thread does not come to it, or is stuck.
+                _ => Turn::Writer,
+            };
+            self.writers_turn.store(wake.turn == Turn::Writer, Ordering::Relaxed);
             self.changed.notify_one();
-            if log_pages >= LOG_PAGES_MAX {
-                self.end_log.store(true, Ordering::Relaxed);
-            }
         }
     }
 
-    /// Whether the writer should copy what little of the log is left, so that it can begin anew.
-    pub fn wants_log_ended(&self) -> bool {
-        self.end_log.load(Ordering::Relaxed) && self.end_log.swap(false, Ordering::Relaxed)
+    /// Whether the writer should copy what is left of the log, so that it can begin anew.
+    pub fn takes_writers_turn(&self) -> bool {
+        self.writers_turn.load(Ordering::Relaxed) && self.writers_turn.swap(false, Ordering::Relaxed)
+    }
+
+    /// The writer did.
+    pub fn writer_copied(&self) {
+        self.lock().turn = Turn::Nobody;
+    }
+
+    /// The upkeep thread copied the log as it was when it began.
+    fn upkeep_copied(&self) {
+        self.lock().turn = Turn::Writer;
+        self.writers_turn.store(true, Ordering::Relaxed);
     }
 
     /// Ends the upkeep thread.
@@ -75,7 +106,8 @@ impl Signal {
             if wake.stop {
                 return None;
             }
-            if std::mem::take(&mut wake.checkpoint) {
+            if wake.turn == Turn::Upkeep {
+                wake.turn = Turn::UpkeepBusy;
                 return Some(true);
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -116,13 +148,11 @@ pub fn run(shared: &Shared, desk: &Desk, signal: &Signal) {
     let mut rounds = 0u64;
     while let Some(checkpoint_wanted) = signal.wait(next_round) {
         if checkpoint_wanted {
-            match checkpoint(shared, &mut connection) {
-                Ok(()) => signal.end_log.store(true, Ordering::Relaxed),
-                Err(error) => {
-                    connection = None;
-                    tracing::warn!(%error, "checkpoint failed; it is tried again");
-                }
+            if let Err(error) = checkpoint(shared, &mut connection) {
+                connection = None;
+                tracing::warn!(%error, "checkpoint failed; the writer tries it");
             }
+            signal.upkeep_copied();
             continue;
         }
         next_round = Instant::now() + ROUND;

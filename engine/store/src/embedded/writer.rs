@@ -44,7 +44,7 @@ pub enum Request {
     Commit(Waiting),
     /// Anything else that must not run beside a commit. Answers by itself.
     Run(Box<dyn FnOnce(&mut Writer) + Send>),
-    /// The end. Answered when everything before it is done and the files are closed.
+    /// The end. Answered when everything before it is done, the files are closed and the lock is free.
     Close(oneshot::Sender<()>),
 }
 
@@ -77,8 +77,8 @@ impl Writer {
         Ok(Writer { shared, connection, known, counters, tail, syncer, signal, wal_pages })
     }
 
-    /// Runs until the store is closed.
-    pub fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    /// Runs until the store is closed, and closes its files. Gives who is to hear of it, if anybody asked.
+    pub fn run(mut self, mut requests: mpsc::Receiver<Request>) -> Option<oneshot::Sender<()>> {
         let mut next = requests.blocking_recv();
         while let Some(request) = next.take() {
             match request {
@@ -95,20 +95,20 @@ impl Writer {
                 Request::Close(reply) => {
                     requests.close();
                     self.end();
-                    // Who asked may have gone away.
-                    let _ = reply.send(());
-                    return;
+                    return Some(reply);
                 }
             }
             self.signal.committed(self.wal_pages.load(Ordering::Relaxed));
-            if self.signal.wants_log_ended() {
+            if self.signal.takes_writers_turn() {
                 self.end_log();
+                self.signal.writer_copied();
             }
             if next.is_none() {
                 next = requests.blocking_recv();
             }
         }
         self.end();
+        None
     }
 
     fn commit(&mut self, waiting: Vec<Waiting>) {

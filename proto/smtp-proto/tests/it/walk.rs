@@ -215,7 +215,7 @@ fn codes(replies: &str) -> Vec<u16> {
 }
 
 #[test]
-fn v5_random_walks_agree_with_the_reference() {
+fn v5_v7_random_walks_agree_with_the_reference() {
     let mut seed = 0x0123_4567_89ab_cdef_u64;
     let mut random = move |below: usize| {
         seed ^= seed << 13;

@@ -15,8 +15,8 @@ use store::{MailStore, StagedBody};
 /// A store with small limits, so that segments turn over and messages spill.
 pub fn options(folder: &Path) -> Options {
     Options {
-        segment_octets_max: 200_000,
-        spill_octets: 64 * 1024,
+        segment_octets_max: 100_000,
+        spill_octets: 24 * 1024,
         staging_octets_max: 4 * 1024 * 1024,
         reserve_octets: 0,
         dead_after: Duration::ZERO,

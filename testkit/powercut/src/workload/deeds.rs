@@ -86,8 +86,8 @@ fn deliver(account: &str, mailbox: String, dice: &mut Dice, new_body: &mut impl 
 }
 
 fn some(uids: &[u32], dice: &mut Dice) -> Vec<u32> {
-    let many = dice.below(4) == 0;
-    let chosen: Vec<u32> = uids.iter().filter(|_| dice.below(if many { 2 } else { 6 }) == 0).copied().collect();
+    let one_in = [1, 2, 6, 6, 6, 6][dice.below(6)];
+    let chosen: Vec<u32> = uids.iter().filter(|_| dice.below(one_in) == 0).copied().collect();
     if chosen.is_empty() { dice.pick(uids).copied().into_iter().collect() } else { chosen }
 }
 

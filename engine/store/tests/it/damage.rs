@@ -1,0 +1,142 @@
+//! P7: damage is noticed, told, confined and repaired.
+
+use super::*;
+use rusqlite::Connection;
+
+async fn filled(folder: &Path) -> AccountName {
+    let account = account("a@example.net");
+    let store = open(folder);
+    for n in 0..20 {
+        deliver(&store, &account, &noise(3_000, n)).await.unwrap();
+    }
+    expunge(&store, &account, [4, 5]).await;
+    store.close().await.unwrap();
+    account
+}
+
+fn flip(folder: &Path, offset: usize) {
+    let path = folder.join("segments/00000001.seg");
+    let mut octets = std::fs::read(&path).unwrap();
+    octets[offset] ^= 4;
+    std::fs::write(path, octets).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_is_told_and_harms_one_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let account = filled(folder.path()).await;
+    flip(folder.path(), 3_000 * 9);
+    let store = open(folder.path());
+    let mut damaged = Vec::new();
+    for message in inbox(&store, &account).await.iter() {
+        match octets(&store, message).await {
+            Ok(octets) => assert!(octets == noise(3_000, u64::from(message.uid.0) - 1)),
+            Err(StoreError::Damaged(_)) => damaged.push(message.uid.0),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(damaged.len(), 1);
+    let mut steps = 0;
+    let report = store.verify(|_| {}).await.unwrap();
+    assert_eq!((report.lost_count, report.lost[0].uid), (1, damaged[0]));
+    assert_eq!(report.lost[0].mailbox, "INBOX");
+    store.close().await.unwrap();
+    let report = fsck(folder.path(), true, &mut |_| steps += 1).unwrap();
+    assert!(report.repaired && report.lost_count == 1 && report.records == 20 && steps > 0, "{report:?}");
+    assert!(check(folder.path()).is_clean());
+    // To clients it is expunged: gone under a new mod-sequence, its UID not used again.
+    let store = open(folder.path());
+    let picture = inbox(&store, &account).await;
+    assert!(picture.by_uid(Uid(damaged[0])).is_none() && picture.len() == 17);
+    assert!(picture.iter().all(|message| message.mod_sequence < picture.mod_sequence));
+    assert_eq!(store.usage(&account).await.unwrap().messages, 17);
+    assert_eq!(deliver(&store, &account, b"next").await.unwrap(), Uid(21));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_segment_is_told_and_new_mail_comes_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let account = filled(folder.path()).await;
+    std::fs::remove_file(folder.path().join("segments/00000001.seg")).unwrap();
+    let store = open(folder.path());
+    let first = *inbox(&store, &account).await.get(0).unwrap();
+    assert!(matches!(octets(&store, &first).await, Err(StoreError::Damaged(_))));
+    assert_eq!(deliver(&store, &account, b"next").await.unwrap(), Uid(21));
+    store.close().await.unwrap();
+    let report = fsck(folder.path(), true, &mut |_| {}).unwrap();
+    assert_eq!(report.lost_count, 18);
+    assert!(check(folder.path()).is_clean());
+    let store = open(folder.path());
+    assert_eq!(inbox(&store, &account).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_counters_are_found_and_set_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let account = filled(folder.path()).await;
+    let damages = [
+        "UPDATE account SET octets = 7",
+        "UPDATE account SET messages = messages + 1",
+        "UPDATE account SET modseq = 1",
+        "UPDATE account SET uid_validity = 1",
+        "UPDATE mailbox SET messages = 99 WHERE name = 'INBOX'",
+        "UPDATE mailbox SET octets = octets - 1 WHERE name = 'INBOX'",
+        "UPDATE mailbox SET uid_next = 3 WHERE name = 'INBOX'",
+        "UPDATE mailbox SET modseq = 1 WHERE name = 'INBOX'",
+        "UPDATE message SET size = 1 WHERE uid = 7",
+        "INSERT INTO message SELECT 4711, uid, flags, keywords, modseq, size, date, zone, blob FROM message",
+        "UPDATE blob SET refs = 5 WHERE id = 3",
+        "UPDATE blob SET refs = 0 WHERE id = 3",
+        "UPDATE segment SET live = 1",
+        "UPDATE segment SET octets = 10",
+        "DELETE FROM segment",
+        "DELETE FROM dead",
+        "INSERT INTO dead VALUES (1, 0)",
+    ];
+    for damage in damages {
+        let database = Connection::open(folder.path().join("meta.db")).unwrap();
+        assert!(database.execute(damage, []).unwrap() > 0, "{damage}");
+        drop(database);
+        assert!(!check(folder.path()).contradictions.is_empty(), "{damage}");
+        let report = fsck(folder.path(), true, &mut |_| {}).unwrap();
+        assert!(report.repaired && report.lost_count == 0, "{damage}: {report:?}");
+        let again = check(folder.path());
+        assert!(again.is_clean(), "{damage}: {again:?}");
+    }
+    let store = open(folder.path());
+    let usage = store.usage(&account).await.unwrap();
+    assert_eq!((usage.messages, usage.octets), (18, 18 * 3_000));
+    assert_eq!(inbox(&store, &account).await.len(), 18);
+}
+
+/// R84.
+#[tokio::test(flavor = "multi_thread")]
+async fn r84_a_wrong_usage_is_counted_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let account = filled(folder.path()).await;
+    let database = Connection::open(folder.path().join("meta.db")).unwrap();
+    database.execute_batch("UPDATE account SET octets = 1; UPDATE mailbox SET messages = 1").unwrap();
+    drop(database);
+    let store = open(folder.path());
+    let (before, after) = store.recalculate(&account).await.unwrap();
+    assert_eq!((before.octets, after.octets, after.messages), (1, 18 * 3_000, 18));
+    assert_eq!(store.usage(&account).await.unwrap(), after);
+    store.close().await.unwrap();
+    assert!(check(folder.path()).is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_database_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path()).await;
+    let path = folder.path().join("meta.db");
+    let mut octets = std::fs::read(&path).unwrap();
+    for octet in octets.iter_mut().skip(4_096 * 3).step_by(97) {
+        *octet ^= 0x55;
+    }
+    std::fs::write(&path, octets).unwrap();
+    match fsck(folder.path(), true, &mut |_| {}) {
+        Ok(report) => assert!(!report.database.is_empty() && !report.repaired && !report.is_clean()),
+        Err(error) => assert!(error.to_string().contains("meta.db"), "{error}"),
+    }
+}

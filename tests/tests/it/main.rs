@@ -1,0 +1,24 @@
+//! The release binary against real programs, as their users run them. Everything happens on loopback, every server has a
+//! folder and ports of its own, and each program that is started is also ended.
+//!
+//! `cargo xtask test` installs the programs. Only the test with Postfix needs root, because Postfix does.
+
+mod admin;
+mod corpus;
+mod curl;
+mod desk;
+mod fetchmail;
+mod guide;
+mod hazards;
+mod mbsync;
+mod neomutt;
+mod others;
+mod postfix;
+mod python;
+mod swaks;
+mod tls;
+
+/// An account of the demonstration server.
+const BRIAN: &str = "brian@example.net";
+/// The other one.
+const NOT_BRIAN: &str = "notbrian@example.net";
