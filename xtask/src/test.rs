@@ -9,6 +9,7 @@ pub fn test(arguments: &[String]) -> anyhow::Result<()> {
     run::run("cargo", &["fmt", "--all", "--check"])?;
     run::run("cargo", &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     run::run("cargo", &["test", "--locked"])?;
+    run::run("cargo", &["test", "--locked", "--package", "powercut"])?;
     if quick {
         return Ok(());
     }

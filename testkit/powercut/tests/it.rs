@@ -166,7 +166,7 @@ fn record() -> &'static Log {
         let keep = keep();
         let place = keep.as_deref().unwrap_or(folder.path());
         let (folder, log) = (place.join("recorded"), place.join("recorded.log"));
-        std::fs::create_dir(&folder).unwrap();
+        std::fs::create_dir_all(&folder).unwrap();
         for (step, (deeds, end)) in PROCESSES.into_iter().enumerate() {
             run_workload(&folder, &log, seed() + step as u64 * 1_000, deeds, end);
         }

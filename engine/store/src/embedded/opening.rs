@@ -116,6 +116,9 @@ pub fn open(options: Options) -> Result<EmbeddedStore, OpenError> {
     let rows = segment_rows(&connection).map_err(database)?;
     let highest = rows.iter().map(|row| row.number).max().unwrap_or(0);
     let segments = Arc::new(Segments::open(&folder, highest, options.sync).map_err(files)?);
+    if options.sync {
+        settle(&folder).map_err(files)?;
+    }
     remove_orphans(&segments, &rows).map_err(files)?;
     let tail = resume_tail(&segments, &rows, options.segment_octets_max);
     let counters = counters(&connection).map_err(database)?;
@@ -157,6 +160,23 @@ pub fn lock_folder(folder: &Path) -> Result<File, OpenError> {
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT / 20),
         }
+    }
+}
+
+/// Makes durable what was found. A process that was killed may have written a commit to the log without syncing it; it
+/// is read back from memory as if it were on the disk, and what is shown to anybody must not go away with the power. The
+/// same holds for the name of the store's own folder.
+fn settle(folder: &Path) -> io::Result<()> {
+    // SQLite holds no lock on its log, so that none is lost when this handle of it is closed.
+    match File::open(folder.join(format!("{}-wal", tables::DATABASE))) {
+        Ok(log) => log.sync_all()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Of the folders above, whoever made them has to take care.
+    match folder.canonicalize()?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
     }
 }
 
