@@ -60,6 +60,13 @@ says(client, "RCPT TO:<brian@example.net>", "503 5.5.1 Error: need MAIL command"
 client.sendmail("", [BRIAN], "Subject: null\r\n\r\nfrom nobody\r\n")
 # 8-bit text and long lines pass unchanged.
 client.sendmail("a@example.org", [BRIAN], b"Subject: eight\r\n\r\n" + "Grüße\r\n".encode("latin-1") + b"y" * 900 + b"\r\n")
+# R94: what turns out to be too large is refused at its end, and the session goes on.
+says(client, "MAIL FROM:<a@example.org>", "250 2.1.0 Ok")
+says(client, "RCPT TO:<brian@example.net>", "250 2.1.5 Ok")
+says(client, "DATA", "354 ")
+client.send(b"Subject: large\r\n\r\n" + (b"x" * 998 + b"\r\n") * 52_000 + b".\r\n")
+same(client.getreply(), (552, b"5.3.4 Error: message file too big"))
+says(client, "NOOP", "250 2.0.0 Ok")
 client.quit()
 
 # R72: every way in which a login fails.

@@ -317,7 +317,9 @@ fn judge(server: &Server, account: &str, ledger: &mut Ledger) -> anyhow::Result<
             let text = String::from_utf8_lossy(&response).into_owned();
             let Some(size) = after(&text, "RFC822.SIZE ").and_then(number) else { continue };
             octets += u64::from(size);
-            let Some((id, _)) = after(&text, "Message-ID: <").and_then(|rest| rest.split_once("@storm>")) else { continue };
+            let Some((id, _)) = after(&text, "Message-ID: <").and_then(|rest| rest.split_once("@storm>")) else {
+                continue;
+            };
             ensure!(text.contains(&format!("end of {id}")), "{account} {mailbox}: {id} is not whole");
             let flags = text.split_once("BODY[]").map_or(&*text, |(flags, _)| flags);
             let twice = seen.insert(id.to_owned(), flags.contains("\\Flagged"));

@@ -6,7 +6,7 @@ use crate::config::Loaded;
 use crate::output::Output;
 use admin::control::Request;
 use anyhow::{Context, anyhow};
-use directory::edit::{Editor, NewAccount};
+use directory::edit::{EditError, Editor, NewAccount};
 use directory::quota::QuotaOverride;
 use mail::AccountName;
 use store::MailStore;
@@ -48,18 +48,31 @@ pub fn account(loaded: &Loaded, command: &AccountCommand, output: &Output) -> an
             editor.account_set_disabled(account, false)?;
             done(loaded, output, format!("{account} can log in"));
         }
-        AccountCommand::Remove { account, delete_mail, .. } => {
-            let left = editor.account_remove(account)?;
-            left.iter().for_each(|note| output.say(note));
-            if *delete_mail {
-                remove_mail(loaded, account)?;
-            }
-            done(
-                loaded,
-                output,
-                format!("removed {account}; its mail is {}", if *delete_mail { "deleted" } else { "kept" }),
-            );
-        }
+        AccountCommand::Remove { account, delete_mail, .. } => remove(loaded, account, *delete_mail, output)?,
+    }
+    Ok(())
+}
+
+/// Removes an account from the tables, then its mail, if that is wanted. What is left of a removal that was interrupted, or
+/// that kept the mail, can be removed by the same command.
+fn remove(loaded: &Loaded, account: &str, delete_mail: bool, output: &Output) -> anyhow::Result<()> {
+    let left = match editor(loaded).account_remove(account) {
+        Ok(left) => left,
+        Err(EditError::Unknown(_)) if delete_mail && super::quota::holds_mail(loaded, account)? => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    if delete_mail {
+        // A server that still knew the account could deliver to it meanwhile, and so make it anew.
+        ask(loaded, &Request::Refresh)?;
+        remove_mail(loaded, account)?;
+    }
+    for alias in &left {
+        output.say(format!("the alias {alias} still leads to it"));
+    }
+    let what = format!("removed {account}; its mail is {}", if delete_mail { "deleted" } else { "kept" });
+    let _ = ask(loaded, &Request::Refresh);
+    if !output.json(&serde_json::json!({ "done": what, "aliases_left": left })) {
+        output.say(what);
     }
     Ok(())
 }
@@ -88,7 +101,7 @@ fn remove_mail(loaded: &Loaded, account: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let name = AccountName::parse(account).context("an account name")?;
-    let store = crate::serve::open_store(&loaded.config)?;
+    let store = crate::serve::open_store_alone(&loaded.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         store.remove_account(&name).await.map_err(|error| anyhow!("{error}"))?;

@@ -4,7 +4,7 @@ use super::setup::{self, Setup, listener, role_aliases};
 use crate::cli::Demo;
 use crate::config::{self, Loaded};
 use crate::output::Output;
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use deliver::Intake;
 use directory::Route;
 use mail::{AccountName, InternalDate};
@@ -27,6 +27,10 @@ pub fn demo(demo: &Demo, output: &Output) -> anyhow::Result<()> {
     let loaded = config::load(&file).map_err(|findings| anyhow!("{}", super::joined(&findings)))?;
     if is_new {
         welcome(&loaded)?;
+    }
+    let told = [2525, 2587, 2993, 2995].map(|port| address(port, demo.port_offset));
+    if !loaded.config.listeners.iter().any(|listener| told.contains(&listener.address)) {
+        bail!("{} was made with another --port-offset; use that one, or another --folder", file.display());
     }
     let text = what_to_try(demo, &file);
     crate::serve::serve(loaded, || output.say(text))
@@ -66,7 +70,6 @@ fn make(demo: &Demo) -> anyhow::Result<()> {
 }
 
 fn configuration(offset: u16) -> String {
-    let at = |port: u16| format!("127.0.0.1:{}", port.saturating_add(offset));
     let mut text = String::from(
         "# A server to try things with, on loopback only. `pillarbox config explain` tells all settings.\n\
          host_name = \"mx.example.net\"\n\n[storage]\nfolder = \"mail\"\n\n[security]\nallow_root = true\n",
@@ -82,10 +85,14 @@ fn configuration(offset: u16) -> String {
         ("pop3", "pop3", 2110, "starttls", "mail"),
         ("metrics", "metrics", 8080, "none", "mail"),
     ] {
-        text.push_str(&listener(name, protocol, &at(port), tls, certificates));
+        text.push_str(&listener(name, protocol, &address(port, offset), tls, certificates));
     }
     text.push_str(&listener("lmtp", "lmtp", "mail/lmtp.sock", "none", "smtp"));
     text
+}
+
+fn address(port: u16, offset: u16) -> String {
+    format!("127.0.0.1:{}", port.saturating_add(offset))
 }
 
 /// The first message in brian's INBOX.

@@ -9,6 +9,7 @@ use store::embedded::{Report, fsck as check_store};
 
 /// Checks the store, and mends it if asked to. Fails when something is wrong and was not mended.
 pub fn fsck(loaded: &Loaded, options: &Fsck, output: &Output) -> anyhow::Result<ExitCode> {
+    crate::serve::become_owner_of_mail(&loaded.config)?;
     let mut progress = output.progress("messages");
     let folder = &loaded.config.storage.folder;
     let report = check_store(folder, options.repair, &mut |step| progress.at(step.records_done, step.records))

@@ -28,8 +28,8 @@ pub fn init(cli: &Cli, init: &Init, output: &Output) -> anyhow::Result<()> {
     setup::must_be_new(&folder)?;
     let setup = Setup {
         folder: folder.clone(),
-        host_name: init.host_name.clone().unwrap_or_else(|| format!("mx.{domain}")),
-        mail_name: init.mail_name.clone().unwrap_or_else(|| format!("mail.{domain}")),
+        host_name: host_name(init.host_name.as_deref(), "mx", &domain)?,
+        mail_name: host_name(init.mail_name.as_deref(), "mail", &domain)?,
         subject: (init.country.clone(), init.organisation.clone()),
     };
     let hash = super::password::hash(SCHEME, None, init.password.as_deref())?;
@@ -38,11 +38,23 @@ pub fn init(cli: &Cli, init: &Init, output: &Output) -> anyhow::Result<()> {
     let requests = if init.csr { setup.make_requests()? } else { Vec::new() };
     write_tables(&setup, domain.as_str(), account.as_str(), &hash)?;
     setup.write("pillarbox.toml", &configuration(init, &setup))?;
-    let shown = tell(&setup, init, domain.as_str(), account.as_str(), &requests);
-    if !output.json(&serde_json::json!({ "folder": folder, "account": account.as_str(), "requests": requests })) {
-        output.say(shown);
+    let records = records(&setup, domain.as_str());
+    let summary = serde_json::json!({
+        "folder": folder, "account": account.as_str(), "requests": requests, "records": records,
+    });
+    if !output.json(&summary) {
+        output.say(tell(&setup, init, domain.as_str(), account.as_str(), &records, &requests));
     }
     Ok(())
+}
+
+/// The name given, or the usual one below the domain.
+fn host_name(given: Option<&str>, label: &str, domain: &Domain) -> anyhow::Result<String> {
+    let text = given.map_or_else(|| format!("{label}.{domain}"), str::to_owned);
+    match Domain::parse(&text) {
+        Ok(name) if !name.is_literal() && name.as_str().contains('.') => Ok(name.to_string()),
+        Ok(_) | Err(_) => bail!("`{text}` is not a fully qualified host name"),
+    }
 }
 
 fn write_tables(setup: &Setup, domain: &str, account: &str, hash: &str) -> anyhow::Result<()> {
@@ -64,10 +76,10 @@ fn write_tables(setup: &Setup, domain: &str, account: &str, hash: &str) -> anyho
 fn configuration(init: &Init, setup: &Setup) -> String {
     let mut text = format!(
         "# Configuration of pillarbox. `pillarbox config explain` tells all settings and their defaults.\n\
-         host_name = \"{}\"\n\n[storage]\nfolder = \"{}\"\n\n[security]\nuser = \"{}\"\n",
-        setup.host_name,
-        init.storage.display(),
-        init.user
+         host_name = {}\n\n[storage]\nfolder = {}\n\n[security]\nuser = {}\n",
+        quoted(&setup.host_name),
+        quoted(&init.storage.to_string_lossy()),
+        quoted(&init.user)
     );
     text.push_str(setup::CERTIFICATES);
     text.push_str(&listener("mx", "mx", "*:25", "starttls", "smtp"));
@@ -79,29 +91,42 @@ fn configuration(init: &Init, setup: &Setup) -> String {
     text
 }
 
-fn tell(setup: &Setup, init: &Init, domain: &str, account: &str, requests: &[PathBuf]) -> String {
-    let file = setup.folder.join("pillarbox.toml");
-    let mut text = format!(
-        "Made {}\n\nNext:\n  1. Make the user that the server becomes (once):\n       useradd --system --home-dir {} --shell /usr/sbin/nologin {}\n       \
-         chown -R {}: {}\n  2. pillarbox --config {} check\n  3. pillarbox --config {} serve\n\n\
-         Publish in the zone of {domain} (addresses are yours to fill in):\n  {domain}.  MX 1 {}.\n  {}.  A ...\n  {}.  CNAME {}.\n",
-        file.display(),
-        init.storage.display(),
-        init.user,
-        init.user,
-        setup.folder.display(),
-        file.display(),
-        file.display(),
-        setup.host_name,
-        setup.host_name,
-        setup.mail_name,
-        setup.host_name,
-    );
+/// A string as TOML writes it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// The DNS records that belong to the configuration (R1–R4), one a line of a zone file.
+fn records(setup: &Setup, domain: &str) -> Vec<String> {
+    let Setup { host_name, mail_name, .. } = setup;
+    let mut records = vec![format!("{domain}.  MX 1 {host_name}."), format!("{host_name}.  A ...")];
+    if mail_name != host_name {
+        records.push(format!("{mail_name}.  CNAME {host_name}."));
+    }
     for stem in ["rsa", "ecdsa"] {
         let path = setup.folder.join("tls").join(format!("{stem}-cert.pem"));
+        // R5: without a certificate there is no record.
         if let Some(digest) = std::fs::read(path).ok().and_then(|pem| net::certificate::tlsa_3_1_1(&pem).ok()) {
-            text.push_str(&format!("  _25._tcp.{}.  TLSA 3 1 1 {digest}\n", setup.host_name));
+            records.push(format!("_25._tcp.{host_name}.  TLSA 3 1 1 {digest}"));
         }
+    }
+    records
+}
+
+fn tell(setup: &Setup, init: &Init, domain: &str, account: &str, records: &[String], requests: &[PathBuf]) -> String {
+    let file = setup.folder.join("pillarbox.toml");
+    let (file, folder) = (file.display(), setup.folder.display());
+    // R14: tables are the server's own; keys stay root's, who reads them before the server becomes its user.
+    let mut text = format!(
+        "Made {file}\n\nNext:\n  1. Make the user that the server becomes (once):\n       \
+         useradd --system --home-dir {} --shell /usr/sbin/nologin {user}\n       \
+         chown -R {user}: {folder} && chown -R root: {folder}/tls\n  2. pillarbox --config {file} check\n  \
+         3. pillarbox --config {file} serve\n\nPublish in the zone of {domain} (addresses are yours to fill in):\n",
+        init.storage.display(),
+        user = init.user,
+    );
+    for record in records {
+        text.push_str(&format!("  {record}\n"));
     }
     text.push_str(&format!("\nFirst account: {account}. More: pillarbox account add name@{domain}\n"));
     for request in requests {

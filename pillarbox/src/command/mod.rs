@@ -67,11 +67,10 @@ fn config_command(cli: &Cli, command: &ConfigCommand, output: &Output) -> anyhow
     match command {
         ConfigCommand::Show { changed } => {
             let loaded = load(cli)?;
-            if output.json {
-                output.json(&loaded.config);
-            } else {
-                let show = if *changed { config::changed } else { config::show };
-                print!("{}", show(&loaded.config));
+            // What was changed is shown as it was written; what holds, with every path in full.
+            let table = if *changed { config::changed(&loaded.written) } else { config::table(&loaded.config) };
+            if !output.json(&table) {
+                print!("{}", toml::to_string(&table)?);
             }
             Ok(())
         }
@@ -85,7 +84,7 @@ fn explain(cli: &Cli, key: &str, output: &Output) -> anyhow::Result<()> {
     if settings.is_empty() {
         bail!("there is no setting `{key}`; `pillarbox config explain` lists all");
     }
-    let present = config::load(&cli.config).ok().and_then(|loaded| toml::Value::try_from(&loaded.config).ok());
+    let present = config::load(&cli.config).ok().and_then(|loaded| toml::Value::try_from(&loaded.written).ok());
     let value_of = |key: &str| {
         key.split('.').try_fold(present.clone()?, |value, part| value.get(part).cloned()).map(|value| value.to_string())
     };

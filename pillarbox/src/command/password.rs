@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use directory::password::Scheme;
 use mail::Secret;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
+use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
 
 /// Prints a hash.
 pub fn password(command: &PasswordCommand, output: &Output) -> anyhow::Result<()> {
@@ -44,8 +44,9 @@ fn ask_twice() -> anyhow::Result<Secret> {
 }
 
 fn ask(prompt: &str) -> anyhow::Result<Secret> {
-    print!("{prompt}");
-    stdout().flush()?;
+    // Not on standard output: what is captured there is the hash.
+    eprint!("{prompt}");
+    stderr().flush()?;
     let terminal = stdin().is_terminal();
     let echo = if terminal { Some(tcgetattr(stdin())?) } else { None };
     if let Some(settings) = &echo {
@@ -57,7 +58,7 @@ fn ask(prompt: &str) -> anyhow::Result<Secret> {
     let read = stdin().lock().read_line(&mut line);
     if let Some(settings) = &echo {
         tcsetattr(stdin(), SetArg::TCSAFLUSH, settings)?;
-        println!();
+        eprintln!();
     }
     if read? == 0 {
         bail!("no password was given");

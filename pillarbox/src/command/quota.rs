@@ -1,7 +1,7 @@
 //! `quota get`, `quota recalc`: through the running server, or on the store itself when none runs (R84).
 
 use super::server::ask;
-use crate::cli::{QuotaCommand, QuotaTarget};
+use crate::cli::QuotaCommand;
 use crate::config::{Loaded, Octets};
 use crate::output::Output;
 use admin::control::{AccountUsage, Request, Response, usage};
@@ -14,11 +14,7 @@ pub fn quota(loaded: &Loaded, command: &QuotaCommand, output: &Output) -> anyhow
         QuotaCommand::Get(target) => (target, false),
         QuotaCommand::Recalc(target) => (target, true),
     };
-    let accounts = match ask(loaded, &Request::Quota { account: target.account.clone(), recalculate })? {
-        Some(Response::Quota { accounts }) => accounts,
-        Some(_) => bail!("unexpected answer"),
-        None => from_store(loaded, target, recalculate)?,
-    };
+    let accounts = usages(loaded, target.account.as_deref(), recalculate)?;
     if output.json(&accounts) {
         return Ok(());
     }
@@ -27,13 +23,26 @@ pub fn quota(loaded: &Loaded, command: &QuotaCommand, output: &Output) -> anyhow
     Ok(())
 }
 
-fn from_store(loaded: &Loaded, target: &QuotaTarget, recalculate: bool) -> anyhow::Result<Vec<AccountUsage>> {
+/// Whether the store holds mail of an account.
+pub fn holds_mail(loaded: &Loaded, account: &str) -> anyhow::Result<bool> {
+    // One that neither the tables nor the store know is an error here, and holds nothing.
+    Ok(usages(loaded, Some(account), false).is_ok_and(|usages| usages.iter().any(|usage| usage.messages > 0)))
+}
+
+fn usages(loaded: &Loaded, account: Option<&str>, recalculate: bool) -> anyhow::Result<Vec<AccountUsage>> {
+    match ask(loaded, &Request::Quota { account: account.map(str::to_owned), recalculate })? {
+        Some(Response::Quota { accounts }) => Ok(accounts),
+        Some(_) => bail!("unexpected answer"),
+        None => from_store(loaded, account, recalculate),
+    }
+}
+
+fn from_store(loaded: &Loaded, account: Option<&str>, recalculate: bool) -> anyhow::Result<Vec<AccountUsage>> {
     let directory = super::open_directory(&loaded.config)?;
-    let store = crate::serve::open_store(&loaded.config)?;
+    let store = crate::serve::open_store_alone(&loaded.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let accounts =
-            usage(&store, &directory, target.account.as_deref(), recalculate).await.map_err(|cause| anyhow!(cause));
+        let accounts = usage(&store, &directory, account, recalculate).await.map_err(|cause| anyhow!(cause));
         store.close().await.map_err(|error| anyhow!("{error}"))?;
         accounts
     })

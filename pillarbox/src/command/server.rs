@@ -69,7 +69,9 @@ pub fn status(loaded: &Loaded, output: &Output) -> anyhow::Result<()> {
 /// `stop`
 pub fn stop(loaded: &Loaded, output: &Output) -> anyhow::Result<()> {
     ask_running(loaded, &Request::Stop)?;
-    output.say("the server is ending");
+    if !output.json(&serde_json::json!({ "stopping": true })) {
+        output.say("the server is ending");
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration by itself.
 
-use super::{Config, Loaded, Protocol, TlsMode};
+use super::{Config, Listener, Loaded, Protocol, TlsMode};
 use mail::Domain;
 use std::collections::HashSet;
 use std::fmt;
@@ -76,6 +76,7 @@ impl Loaded {
             findings.push(Finding::error(&self.file, line_of(&self.text, key), cause, cure));
         };
         check_host_name(&self.config, &mut report);
+        check_values(&self.config, &mut report);
         check_listeners(&self.config, &mut report);
         check_policy(&self.config, &mut report);
         check_certificates(&self.config, &mut report);
@@ -92,6 +93,31 @@ fn check_host_name(config: &Config, report: &mut Report<'_>) {
         report(&["host_name"], "there is no host_name".into(), cure);
     } else if !Domain::parse(name).is_ok_and(|domain| !domain.is_literal() && domain.as_str().contains('.')) {
         report(&["host_name"], format!("`{name}` is not a fully qualified host name"), cure);
+    }
+}
+
+/// Values that no type forbids and nothing works with.
+fn check_values(config: &Config, report: &mut Report<'_>) {
+    let limits = &config.limits;
+    for (name, value) in [
+        ("recipients", u64::from(limits.recipients)),
+        ("hops", u64::from(limits.hops)),
+        ("connections", u64::from(limits.connections)),
+        ("connections_per_address", u64::from(limits.connections_per_address)),
+        ("errors", u64::from(limits.errors)),
+        ("message_size", limits.message_size.0),
+    ] {
+        if value == 0 {
+            report(&["limits", name], format!("with `{name} = 0` nothing is taken"), "leave it out for the default");
+        }
+    }
+    if config.directory.recipient_delimiter.chars().count() > 1 {
+        let cause = format!("`{}` is more than one sign", config.directory.recipient_delimiter);
+        report(&["directory", "recipient_delimiter"], cause, "write \"+\", or leave it out for none");
+    }
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.level) {
+        let cause = format!("`{}` is no level: {error}", config.log.level);
+        report(&["log", "level"], cause, "write \"info\", or \"info,smtpd=debug\"");
     }
 }
 
@@ -122,20 +148,7 @@ fn check_listeners(config: &Config, report: &mut Report<'_>) {
                 "give each listener its own",
             );
         }
-        if listener.tls != TlsMode::None && !config.certificates.iter().any(|set| set.name == listener.certificates) {
-            report(
-                &at("certificates"),
-                format!("there is no set of certificates named `{}`", listener.certificates),
-                "name one of the [[certificates]]",
-            );
-        }
-        if listener.tls == TlsMode::Implicit && matches!(listener.protocol, Protocol::Mx | Protocol::Metrics) {
-            report(
-                &at("tls"),
-                "other servers and scrapers do not begin with TLS here".into(),
-                "use \"starttls\" or \"none\"",
-            );
-        }
+        check_listener_tls(config, listener, &place, report);
         for network in &listener.proxy_from {
             if !is_network(network) {
                 report(
@@ -158,6 +171,31 @@ fn check_listeners(config: &Config, report: &mut Report<'_>) {
                 );
             }
         }
+    }
+}
+
+fn check_listener_tls(config: &Config, listener: &Listener, place: &str, report: &mut Report<'_>) {
+    if listener.tls != TlsMode::None && !config.certificates.iter().any(|set| set.name == listener.certificates) {
+        report(
+            &["listener", place, "certificates"],
+            format!("there is no set of certificates named `{}`", listener.certificates),
+            "name one of the [[certificates]]",
+        );
+    }
+    if listener.tls == TlsMode::Implicit && matches!(listener.protocol, Protocol::Mx | Protocol::Metrics) {
+        report(
+            &["listener", place, "tls"],
+            "other servers and scrapers do not begin with TLS here".into(),
+            "use \"starttls\" or \"none\"",
+        );
+    }
+    let has_logins = matches!(listener.protocol, Protocol::Submission | Protocol::Imap | Protocol::Pop3);
+    if listener.tls == TlsMode::None && has_logins {
+        report(
+            &["listener", place, "tls"],
+            "nobody could log in here: passwords are taken inside TLS only".into(),
+            "use \"starttls\" or \"implicit\"",
+        );
     }
 }
 
@@ -251,7 +289,11 @@ mod tests {
     fn findings(text: &str) -> Vec<String> {
         let file = Path::new("pillarbox.toml");
         let config = super::super::parse(file, text).unwrap();
-        Loaded { file: file.to_owned(), text: text.to_owned(), config }.check().iter().map(|f| f.to_string()).collect()
+        Loaded { file: file.to_owned(), text: text.to_owned(), written: config.clone(), config }
+            .check()
+            .iter()
+            .map(|f| f.to_string())
+            .collect()
     }
 
     #[test]
@@ -268,6 +310,22 @@ mod tests {
     fn an_order_that_opens_the_relay_is_refused() {
         let findings = findings("host_name = \"mx.example.net\"\n[policy]\nrecipient_checks = [\"check_quota\"]\n");
         assert!(findings[0].contains("reject_unauth_destination"), "{findings:?}");
+    }
+
+    #[test]
+    fn values_that_nothing_works_with_are_named() {
+        let text = "host_name = \"mx.example.net\"\n[limits]\nrecipients = 0\n[log]\nlevel = \"a=b=c\"\n[directory]\n\
+                    recipient_delimiter = \"+-\"\n[[listener]]\nname = \"imap\"\nprotocol = \"imap\"\n\
+                    address = \"127.0.0.1:143\"\ntls = \"none\"\n";
+        let findings = findings(text);
+        for (index, start) in
+            [":3: error: with `recipients", ":7: error: `+-`", ":5: error: `a=b=c`", ":12: error: nobody"]
+                .into_iter()
+                .enumerate()
+        {
+            assert!(findings[index].contains(start), "{findings:?}");
+        }
+        assert_eq!(findings.len(), 4);
     }
 
     #[test]

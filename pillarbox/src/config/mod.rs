@@ -11,7 +11,7 @@ mod show;
 
 pub use check::{Finding, Severity};
 pub use quantity::Octets;
-pub use show::{changed, explain, manual_page, show};
+pub use show::{changed, explain, manual_page, table};
 
 use serde::{Deserialize, Serialize};
 use settings::section;
@@ -180,6 +180,8 @@ section! {
         pub certificates: String = "default".into();
         /// Mode of a UNIX socket, octal.
         pub socket_mode: String = "0660".into();
+        /// Owner of a UNIX socket, `user` or `user:group`, such as `postfix:postfix`. Empty: the server's user. Takes root.
+        pub socket_owner: String = String::new();
         /// Proxies (addresses or networks) whose PROXY header, version 1 or 2, is believed. Connections from them must
         /// begin with one.
         pub proxy_from: Vec<String> = Vec::new();
@@ -258,6 +260,8 @@ pub struct Loaded {
     pub file: PathBuf,
     /// Its text, for finding lines.
     pub text: String,
+    /// What it says, word for word.
+    pub written: Config,
     /// What it says; paths are absolute.
     pub config: Config,
 }
@@ -273,9 +277,10 @@ pub fn load(file: &Path) -> Result<Loaded, Vec<Finding>> {
             "name the file with --config, or make one with `pillarbox init`",
         )]
     })?;
-    let mut config = parse(&file, &text).map_err(|finding| vec![finding])?;
+    let written = parse(&file, &text).map_err(|finding| vec![finding])?;
+    let mut config = written.clone();
     config.make_absolute(file.parent().unwrap_or(Path::new("/")));
-    let loaded = Loaded { file, text, config };
+    let loaded = Loaded { file, text, written, config };
     let errors: Vec<Finding> =
         loaded.check().into_iter().filter(|finding| finding.severity == Severity::Error).collect();
     if errors.is_empty() { Ok(loaded) } else { Err(errors) }
@@ -297,6 +302,23 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Finding> {
 /// The number of the line that holds an offset, from 1.
 pub fn line_at(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|octet| *octet == b'\n').count() + 1
+}
+
+impl Directory {
+    /// The files of all tables.
+    pub fn files(&self) -> [&PathBuf; 9] {
+        [
+            &self.accounts,
+            &self.domains,
+            &self.mailboxes,
+            &self.aliases,
+            &self.senders,
+            &self.sasl_access,
+            &self.recipient_access,
+            &self.relay_domains,
+            &self.relay_recipients,
+        ]
+    }
 }
 
 impl Config {
@@ -384,8 +406,8 @@ mod tests {
     fn what_is_shown_can_be_read_again() {
         let config = parse(Path::new("x"), "host_name = \"a.b\"\n[limits]\nmessage_size = \"10M\"\n").unwrap();
         assert_eq!(config.limits.message_size, Octets(10 << 20));
-        assert_eq!(parse(Path::new("x"), &show(&config)).unwrap(), config);
-        let changed = changed(&config);
+        assert_eq!(parse(Path::new("x"), &table(&config).to_string()).unwrap(), config);
+        let changed = changed(&config).to_string();
         assert_eq!(changed.trim(), "host_name = \"a.b\"\n\n[limits]\nmessage_size = \"10M\"");
         assert_eq!(parse(Path::new("x"), &changed).unwrap(), config);
     }

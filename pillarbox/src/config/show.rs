@@ -3,19 +3,18 @@
 use super::settings::{Section, Setting, manual};
 use super::{CertificateSet, Config, Directory, Limits, Listener, Log, Policy, Security, Storage};
 
-/// The whole effective configuration, as a file that would give the same.
-pub fn show(config: &Config) -> String {
-    toml::to_string(config).unwrap_or_default()
+/// The whole effective configuration; as a file it would give the same.
+pub fn table(config: &Config) -> toml::Table {
+    match toml::Value::try_from(config) {
+        Ok(toml::Value::Table(table)) => table,
+        // A section is a table, so there is nothing else it could be.
+        Ok(_) | Err(_) => toml::Table::new(),
+    }
 }
 
-/// Only what differs from the defaults, as a file that would give the same.
-pub fn changed(config: &Config) -> String {
-    let (Ok(toml::Value::Table(mine)), Ok(toml::Value::Table(defaults))) =
-        (toml::Value::try_from(config), toml::Value::try_from(Config::default()))
-    else {
-        return String::new();
-    };
-    toml::to_string(&difference(&mine, &defaults)).unwrap_or_default()
+/// Only what differs from the defaults; as a file it would give the same.
+pub fn changed(config: &Config) -> toml::Table {
+    difference(&table(config), &table(&Config::default()))
 }
 
 fn difference(mine: &toml::Table, defaults: &toml::Table) -> toml::Table {

@@ -5,9 +5,12 @@ use anyhow::{Context, anyhow};
 use directory::Directory;
 use login::Login;
 use metrics_exporter_prometheus::PrometheusHandle;
+use net::confine::Identity;
 use net::{
-    Gate, Limits, Listen, ListenTls, Listener, Network, Networks, PairFiles, Place, ServerTls, Shutdown, TlsSettings,
+    Gate, Limits, Listen, ListenTls, Listener, Network, Networks, Owner, PairFiles, Place, ServerTls, Shutdown,
+    TlsSettings,
 };
+use nix::unistd::{Group, User};
 use smtp_proto::Extensions;
 use smtp_proto::question::Role;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -42,7 +45,7 @@ pub struct Bound {
 type Listeners = Vec<(Bound, Listener)>;
 
 /// Binds every listener and loads its certificates.
-pub fn bind(config: &Config) -> anyhow::Result<(Listeners, Vec<Arc<ServerTls>>)> {
+pub fn bind(config: &Config, identity: Option<&Identity>) -> anyhow::Result<(Listeners, Vec<Arc<ServerTls>>)> {
     let mut bound = Vec::new();
     let mut all_tls = Vec::new();
     for settings in &config.listeners {
@@ -51,7 +54,7 @@ pub fn bind(config: &Config) -> anyhow::Result<(Listeners, Vec<Arc<ServerTls>>)>
             TlsMode::Starttls => ListenTls::OnRequest(load_tls(config, settings, &mut all_tls)?),
             TlsMode::Implicit => ListenTls::Implicit(load_tls(config, settings, &mut all_tls)?),
         };
-        for place in places(settings)? {
+        for place in places(settings, identity)? {
             let listen = Listen {
                 name: settings.name.clone(),
                 place,
@@ -62,13 +65,17 @@ pub fn bind(config: &Config) -> anyhow::Result<(Listeners, Vec<Arc<ServerTls>>)>
             let optional = settings.address.starts_with("*:") && matches!(&listen.place, Place::Tcp(a) if a.is_ipv6());
             match Listener::bind(listen) {
                 Ok(listener) => bound.push((Bound { listener: settings.clone() }, listener)),
-                // A host without IPv6 is no reason not to listen on IPv4.
-                Err(error) if optional => tracing::warn!(%error, "no IPv6 here"),
+                // A host without IPv6 is no reason not to listen on IPv4. A port that somebody else has is one.
+                Err(error) if optional && is_without_ipv6(&error.error) => tracing::warn!(%error, "no IPv6 here"),
                 Err(error) => return Err(anyhow!("{error}")),
             }
         }
     }
     Ok((bound, all_tls))
+}
+
+fn is_without_ipv6(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT)
 }
 
 /// Tickets of one listener are worth nothing on another (V47): each has its own.
@@ -84,10 +91,12 @@ fn load_tls(config: &Config, settings: &Settings, all: &mut Vec<Arc<ServerTls>>)
 }
 
 /// Where a listener listens: `*:25` means IPv4 and IPv6.
-fn places(settings: &Settings) -> anyhow::Result<Vec<Place>> {
+fn places(settings: &Settings, identity: Option<&Identity>) -> anyhow::Result<Vec<Place>> {
     if settings.address.contains('/') {
         let mode = u32::from_str_radix(&settings.socket_mode, 8).context("socket_mode")?;
-        return Ok(vec![Place::Unix { path: PathBuf::from(&settings.address), mode, owner: None }]);
+        let servers_own = identity.map(|identity| Owner { user: identity.user, group: identity.group });
+        let owner = owner(&settings.socket_owner)?.or(servers_own);
+        return Ok(vec![Place::Unix { path: PathBuf::from(&settings.address), mode, owner }]);
     }
     if let Some(port) = settings.address.strip_prefix("*:") {
         let port = port.parse().context("port")?;
@@ -97,6 +106,20 @@ fn places(settings: &Settings) -> anyhow::Result<Vec<Place>> {
         ]);
     }
     Ok(vec![Place::Tcp(settings.address.parse().context("address")?)])
+}
+
+/// The owner that `user` or `user:group` names; `None` for an empty text.
+pub fn owner(text: &str) -> anyhow::Result<Option<Owner>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let user = User::from_name(user)?.with_context(|| format!("socket_owner: there is no user `{user}`"))?;
+    let group = match group {
+        Some(name) => Group::from_name(name)?.with_context(|| format!("socket_owner: there is no group `{name}`"))?.gid,
+        None => user.gid,
+    };
+    Ok(Some(Owner { user: user.uid.as_raw(), group: group.as_raw() }))
 }
 
 fn networks(texts: &[String]) -> anyhow::Result<Networks> {
@@ -137,7 +160,7 @@ pub fn spawn(
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let settings = &bound.listener;
-    let gate = gate.within(gate.limits().clone());
+    let gate = gate.clone();
     let (accept, shutdown) = (shutdown.clone(), shutdown.clone());
     match settings.protocol {
         Protocol::Mx => spawn_smtp(accepting, rooms, settings, Role::Mx, listener, gate, shutdown)?,

@@ -7,12 +7,15 @@ mod listeners;
 mod logging;
 mod reload;
 
+pub use listeners::owner as socket_owner;
+
 use crate::config::{Config, Loaded};
 use anyhow::{Context, anyhow, bail};
 use directory::Directory;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use net::confine::{self, Enforced, Identity};
-use net::{Gate, HashPool, Listener, ServerTls, ShutdownSwitch};
+use net::{Gate, HashPool, Limits, Listener, ServerTls, ShutdownSwitch};
+use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,7 +58,7 @@ fn prepare(loaded: Loaded) -> anyhow::Result<Prepared> {
     make_storage(&config.storage.folder, identity.as_ref())?;
     let log = logging::start(&config.log, identity.as_ref())?;
     confine::raise_open_files(u64::from(config.limits.connections) + OPEN_FILES_SPARE)?;
-    let (listeners, tls) = listeners::bind(config)?;
+    let (listeners, tls) = listeners::bind(config, identity.as_ref())?;
     if let Some(identity) = &identity {
         confine::become_user(identity).with_context(|| format!("cannot become user `{}`", identity.name))?;
     }
@@ -66,7 +69,7 @@ fn prepare(loaded: Loaded) -> anyhow::Result<Prepared> {
 }
 
 /// Whom to become; `None`: stay who we are.
-fn identity(config: &Config) -> anyhow::Result<Option<Identity>> {
+pub fn identity(config: &Config) -> anyhow::Result<Option<Identity>> {
     if !nix::unistd::getuid().is_root() {
         return Ok(None);
     }
@@ -86,11 +89,16 @@ fn identity(config: &Config) -> anyhow::Result<Option<Identity>> {
 
 /// The storage folder, for the server's user alone.
 fn make_storage(folder: &Path, identity: Option<&Identity>) -> anyhow::Result<()> {
+    let new_names = if folder.is_dir() { 1 } else { usize::MAX };
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.with_context(|| format!("storage.folder {} cannot be made", folder.display()))?;
-    let mode = std::fs::metadata(folder)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        bail!("{} has mode {mode:o}: others could read all mail\n    chmod 700 {0}", folder.display());
+    // The store cannot make the folder's own name durable once the file system is closed.
+    for above in folder.ancestors().skip(1).take(new_names) {
+        let synced = std::fs::File::open(above).and_then(|above| above.sync_all());
+        synced.or_else(|error| if error.kind() == PermissionDenied { Ok(()) } else { Err(error) })?;
+    }
+    if let Some(exposed) = exposed_storage(folder) {
+        bail!("{exposed}\n    chmod 700 {}", folder.display());
     }
     if let Some(identity) = identity {
         std::os::unix::fs::chown(folder, Some(identity.user), Some(identity.group))?;
@@ -98,26 +106,29 @@ fn make_storage(folder: &Path, identity: Option<&Identity>) -> anyhow::Result<()
     Ok(())
 }
 
+/// What is wrong with the permissions of a storage folder that is there (R14).
+pub fn exposed_storage(folder: &Path) -> Option<String> {
+    let mode = std::fs::metadata(folder).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| format!("{} has mode {mode:o}: others could read all mail", folder.display()))
+}
+
 /// After this the process can read its configuration and write its mail, and nothing else.
 fn close_file_system(loaded: &Loaded) -> anyhow::Result<()> {
     let config = &loaded.config;
-    let parent = |path: &Path| path.parent().map(Path::to_owned);
-    let mut readable: Vec<PathBuf> = parent(&loaded.file).into_iter().collect();
-    readable.extend(
-        [&config.directory.accounts, &config.directory.domains, &config.directory.aliases]
-            .into_iter()
-            .filter_map(|p| parent(p)),
-    );
-    readable.extend(
-        config.certificates.iter().flat_map(|set| set.chains.iter().chain(&set.keys)).filter_map(|p| parent(p)),
-    );
-    readable.extend(["/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/dev/urandom"].map(PathBuf::from));
+    let mut readable: Vec<PathBuf> = std::iter::once(&loaded.file)
+        .chain(config.directory.files())
+        .chain(config.certificates.iter().flat_map(|set| set.chains.iter().chain(&set.keys)))
+        .flat_map(|path| folders_of(path))
+        .collect();
+    let system = ["/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/sys/fs/cgroup", "/dev/urandom"];
+    readable.extend(system.map(PathBuf::from));
     readable.retain(|path| path.exists());
+    readable.sort();
+    readable.dedup();
     let mut writable = vec![config.storage.folder.clone()];
-    writable.extend(parent(&config.log.file).filter(|folder| !folder.as_os_str().is_empty()));
-    writable.extend(
-        config.listeners.iter().filter(|l| l.address.contains('/')).filter_map(|l| parent(Path::new(&l.address))),
-    );
+    if !config.log.file.as_os_str().is_empty() {
+        writable.extend(folders_of(&config.log.file));
+    }
     let restriction = confine::restrict_files(&readable, &writable)?;
     match restriction.enforced {
         Enforced::Fully => {}
@@ -126,6 +137,14 @@ fn close_file_system(loaded: &Loaded) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The folder of a file, and the folder of what it points to: certificates are often symbolic links, and what counts for
+/// the kernel is where the file is.
+fn folders_of(path: &Path) -> Vec<PathBuf> {
+    let parent = |path: &Path| path.parent().map(Path::to_owned);
+    let target = std::fs::canonicalize(path).ok();
+    parent(path).into_iter().chain(target.and_then(|target| parent(&target))).collect()
 }
 
 async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
@@ -141,10 +160,14 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
     tracing::info!(folder = %config.storage.folder.display(), ms = since.elapsed().as_millis() as u64, "store open");
     let (switch, shutdown) = ShutdownSwitch::new();
     let switch = Arc::new(switch);
-    let gate = Gate::new(listeners::limits(&config, SHUTDOWN_GRACE)?);
+    let limits = listeners::limits(&config, SHUTDOWN_GRACE)?;
+    // Connections of one address are counted for each listener, and all connections together.
+    let gate = Gate::new(Limits { per_address_max: usize::MAX, ..limits.clone() });
     let reloader = Arc::new(reload::Reloader { loaded, directory: directory.clone(), tls, log, since });
-    let names =
+    let mut names: Vec<(String, String)> =
         listeners.iter().map(|(bound, _)| (bound.listener.name.clone(), bound.listener.address.clone())).collect();
+    // `*:25` is two sockets and one listener.
+    names.dedup();
     let control = control_house(&store, &directory, &reloader, &switch, &gate, names, since);
     let socket = listen_for_control(&config.control_socket())?;
     let rooms = listeners::Rooms {
@@ -161,22 +184,47 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
     };
     let mut accepting = tokio::task::JoinSet::new();
     for (bound, listener) in listeners {
-        listeners::spawn(&mut accepting, &rooms, &bound, listener, &gate, &shutdown)?;
+        listeners::spawn(&mut accepting, &rooms, &bound, listener, &gate.within(limits.clone()), &shutdown)?;
     }
     let control = tokio::spawn(admin::control::serve(socket, control));
     let upkeep = tokio::spawn(upkeep(reloader.clone(), metrics, embedded, gate.clone()));
     ready();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
-    until_told_to_end(signals, &reloader, shutdown.clone()).await;
+    let mut outcome = tokio::select! {
+        biased;
+        () = until_told_to_end(signals, &reloader, shutdown.clone()) => Ok(()),
+        // A server that does not listen where it should must not look as if it did.
+        Some(ended) = accepting.join_next() => ended.map_err(anyhow::Error::from).and_then(|ended| Ok(ended?)),
+    };
     tracing::info!("shutdown");
     switch.request();
     while let Some(ended) = accepting.join_next().await {
-        ended??;
+        outcome = outcome.and(ended.map_err(anyhow::Error::from).and_then(|ended| Ok(ended?)));
     }
     control.abort();
     upkeep.abort();
     store.close().await.map_err(|error| anyhow!("closing the store: {error}"))?;
-    Ok(())
+    outcome
+}
+
+/// Opens the mail for a command while no server runs. As root, first becomes the server's user: what the command leaves in
+/// the folder must be the server's.
+pub fn open_store_alone(config: &Config) -> anyhow::Result<EmbeddedStore> {
+    become_owner_of_mail(config)?;
+    open_store(config)
+}
+
+/// Becomes the user whose mail it is, and makes the folder if need be.
+pub fn become_owner_of_mail(config: &Config) -> anyhow::Result<()> {
+    confine::set_umask();
+    let identity = identity(config)?;
+    make_storage(&config.storage.folder, identity.as_ref())?;
+    match &identity {
+        Some(identity) => {
+            confine::become_user(identity).with_context(|| format!("cannot become user `{}`", identity.name))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Opens the mail that the configuration names.

@@ -4,7 +4,8 @@ use super::logging::LogFile;
 use crate::config::{self, Loaded};
 use directory::{Directory, Severity};
 use mail::Moment;
-use net::{LentFiles, ServerTls};
+use net::{LentFiles, ServerTls, TlsError};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,7 +31,14 @@ impl Reloader {
         let mut notes = Vec::new();
         causes.extend(self.log.reopen().err().map(|error| format!("log file: {error}")));
         for tls in &self.tls {
-            causes.extend(tls.reload(lent).err().map(|error| error.to_string()));
+            match tls.reload(lent) {
+                Ok(()) => {}
+                // R14: keys that belong to root are lent by `pillarbox reload`; a signal lends nothing, and is no failure.
+                Err(TlsError::Read(_, error)) if lent.is_empty() && error.kind() == ErrorKind::PermissionDenied => {
+                    notes.push("keys are not readable for the server; `pillarbox reload` renews certificates".into());
+                }
+                Err(error) => causes.push(error.to_string()),
+            }
         }
         for finding in self.directory.refresh_now() {
             // A warning is about a table that was taken all the same.
@@ -45,8 +53,9 @@ impl Reloader {
             Err(findings) => causes.extend(findings.iter().map(ToString::to_string)),
         }
         causes.dedup();
+        notes.dedup();
         if causes.is_empty() {
-            tracing::info!("reloaded");
+            tracing::info!(notes = notes.join("; "), "reloaded");
             Ok(notes)
         } else {
             Err(causes)

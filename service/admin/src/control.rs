@@ -204,23 +204,25 @@ async fn quota(house: &House, account: Option<String>, recalculate: bool) -> Res
     }
 }
 
-/// What accounts hold and may hold; also for a store that no server has open.
+/// What accounts hold and may hold, those of the tables and those that only the store still knows; also for a store that
+/// no server has open.
 pub async fn usage(
     store: &dyn MailStore,
     directory: &Directory,
     account: Option<&str>,
     recalculate: bool,
 ) -> Result<Vec<AccountUsage>, String> {
-    let accounts = match account {
-        Some(text) => vec![AccountName::parse(text).ok_or_else(|| format!("`{text}` is no account name"))?],
-        None => {
-            let mut all = store.accounts().await.map_err(|error| error.to_string())?;
-            all.extend(directory.accounts());
-            all.sort();
-            all.dedup();
-            all
+    let mut accounts = store.accounts().await.map_err(|error| error.to_string())?;
+    accounts.extend(directory.accounts());
+    accounts.sort();
+    accounts.dedup();
+    if let Some(text) = account {
+        let wanted = AccountName::parse(text).ok_or_else(|| format!("`{text}` is no account name"))?;
+        accounts.retain(|known| *known == wanted);
+        if accounts.is_empty() {
+            return Err(format!("there is no account {wanted}, neither in the tables nor in the store"));
         }
-    };
+    }
     let mut result = Vec::with_capacity(accounts.len());
     for account in accounts {
         let before = store.usage(&account).await.map_err(|error| error.to_string())?;

@@ -237,7 +237,7 @@ mod tests {
         let directory = Arc::new(Directory::open(Settings::in_folder(folder.path())).unwrap());
         let options = Options { sync: false, ..Options::new(folder.path().join("mail")) };
         let store = Arc::new(EmbeddedStore::open(options).unwrap());
-        fill(&*store, "full@example.net").await;
+        fill(&store, "full@example.net").await;
         World { policy: Policy::new(directory, store, CheckName::GUIDE.to_vec()), _folder: folder }
     }
 
@@ -313,7 +313,10 @@ mod tests {
             world.refusal(&logged_in("notbrian@example.net"), brian, "nobody@example.net").await,
             "554 5.7.1 <notbrian@example.net>: SASL login name rejected: Access denied"
         );
-        assert!(world.is_taken(&logged_in("trusty@example.net"), brian, "barred@example.net").await, "R141: OK accepts");
+        assert!(
+            world.is_taken(&logged_in("trusty@example.net"), brian, "barred@example.net").await,
+            "R141: OK accepts"
+        );
         assert_eq!(
             world.refusal(&logged_in(brian), "notbrian@example.net", "nobody@example.net").await,
             "553 5.7.1 <notbrian@example.net>: Sender address rejected: not owned by user brian@example.net"
@@ -365,7 +368,8 @@ mod tests {
         assert!(refusal("away@example.net").await.starts_with("451 4.3.2 <away@example.net>"));
         assert!(refusal("loop@example.net").await.starts_with("451 4.3.5 <loop@example.net>"));
         assert!(refusal("known@example.com").await.starts_with("451 4.3.2 <known@example.com>"));
-        let unknown = "550 5.1.1 <nobody@example.com>: Recipient address rejected: User unknown in relay recipient table";
+        let unknown =
+            "550 5.1.1 <nobody@example.com>: Recipient address rejected: User unknown in relay recipient table";
         assert_eq!(refusal("nobody@example.com").await, unknown);
         assert!(refusal("forward@example.net").await.starts_with("550 5.1.1 "));
     }

@@ -66,16 +66,20 @@ impl Desk {
         }
     }
 
-    async fn remove(&self, uids: Vec<Uid>) -> Result<(), StoreError> {
+    async fn remove(&self, uids: Vec<Uid>) -> Result<(), Unavailable> {
         let (Some(account), Some(maildrop)) = (&self.account, &self.maildrop) else { return Ok(()) };
         let uids: UidSet = uids.into_iter().collect();
         let change = Change::Expunge { mailbox: maildrop.mailbox, uids, only_deleted: false };
         let quota = self.house.directory.quota(account);
         let group = Group { account: account.clone(), changes: vec![change], quota };
-        match self.house.store.commit(Commit { groups: vec![group], together: true }).await?.pop() {
+        let outcome = self.house.store.commit(Commit { groups: vec![group], together: true }).await;
+        match outcome.map_err(|error| self.log(&error))?.pop() {
             Some(Ok(_)) => Ok(()),
-            Some(Err(refused)) => Err(StoreError::Disk(format!("the removal was refused: {refused:?}").into())),
-            None => Err(StoreError::NoSuchMailbox),
+            refused => {
+                let listener = &self.house.listener;
+                tracing::error!(listener, %account, ?refused, "the store does not remove messages");
+                Err(Unavailable)
+            }
         }
     }
 
@@ -98,7 +102,7 @@ impl net::Desk for Desk {
                 Answer::Maildrop(opened.map_err(|error| self.log(&error)))
             }
             Question::Read { uid, start, octets } => Answer::Octets(self.read(uid, start, octets).await),
-            Question::Remove(uids) => Answer::Removed(self.remove(uids).await.map_err(|error| self.log(&error))),
+            Question::Remove(uids) => Answer::Removed(self.remove(uids).await),
         }
     }
 

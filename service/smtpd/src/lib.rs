@@ -125,8 +125,8 @@ impl Desk {
     /// then the postmaster of the first hosted domain is meant (R109).
     fn meant(&self, recipient: &Recipient) -> Option<Recipient> {
         let Address { local, domain } = &recipient.address;
-        let is_our_postmaster =
-            local.as_str().eq_ignore_ascii_case("postmaster") && domain.as_str().eq_ignore_ascii_case(&self.house.host_name);
+        let is_our_postmaster = local.as_str().eq_ignore_ascii_case("postmaster")
+            && domain.as_str().eq_ignore_ascii_case(&self.house.host_name);
         if !is_our_postmaster || self.house.directory.class_of(domain) != DomainClass::Other {
             return None;
         }
@@ -152,7 +152,9 @@ impl Desk {
     /// R96, with the exception of R109 for the postmaster.
     fn verify(&self, recipient: &Recipient) -> Reply {
         let meant = self.meant(recipient);
-        self.house.policy.verify(&meant.as_ref().unwrap_or(recipient).address)
+        let verdict = self.house.policy.verify(&meant.as_ref().unwrap_or(recipient).address);
+        // The client hears of the address that it asked about.
+        if verdict.is_positive() { reply::verified(&recipient.address) } else { verdict }
     }
 
     fn begin_body(&mut self) -> Result<(), Reply> {
@@ -220,7 +222,8 @@ impl Desk {
     async fn refused_by_account(&self, message: &Message<'_>, account: &AccountName, error: &ChangeError) -> Reply {
         let route = Route::Mailbox(account.clone());
         let concerned = message.envelope.recipients.iter().zip(message.taken);
-        let concerned = concerned.filter(|(_, taken)| taken.routes.contains(&route)).map(|(recipient, _)| recipient).next();
+        let concerned =
+            concerned.filter(|(_, taken)| taken.routes.contains(&route)).map(|(recipient, _)| recipient).next();
         if let (ChangeError::OverQuota, Some(recipient)) = (error, concerned)
             && self.house.policy.has_room(account, message.envelope).await == Some(true)
         {
@@ -499,7 +502,8 @@ mod tests {
         };
         let greeting = if role == Role::Lmtp { Greeting::Lhlo } else { Greeting::Ehlo };
         let peer = PeerFacts { peer: Some("192.0.2.1:40000".parse().unwrap()), local: None, tls: None };
-        let client = Client { peer, role, greeting: Some((greeting, "client.example".into())), tls: None, account: None };
+        let client =
+            Client { peer, role, greeting: Some((greeting, "client.example".into())), tls: None, account: None };
         World {
             _folder: folder,
             store,
@@ -544,7 +548,8 @@ mod tests {
 
         async fn text(&mut self, text: &str) -> Vec<String> {
             let (client, envelope) = (self.client.clone(), self.envelope.clone());
-            let begun = self.desk.answer(Question::BeginBody { client: client.clone(), envelope: envelope.clone() }).await;
+            let begun =
+                self.desk.answer(Question::BeginBody { client: client.clone(), envelope: envelope.clone() }).await;
             assert_eq!(begun, Answer::Verdict(Ok(())));
             for piece in text.as_bytes().chunks(7) {
                 self.desk.body(piece.to_vec()).await;
@@ -586,7 +591,8 @@ mod tests {
         assert!(inbox[0].starts_with(&expected), "{}", inbox[0]);
         assert!(inbox[0].ends_with("\r\nSubject: s\r\n\r\nb\r\n") && !inbox[0].contains("forged"), "{}", inbox[0]);
 
-        let tls = TlsFacts { version: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384".into(), bits: 256, server_name: None };
+        let tls =
+            TlsFacts { version: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384".into(), bits: 256, server_name: None };
         world.client = Arc::new(Client {
             tls: Some(tls),
             role: Role::Submission,
@@ -724,7 +730,7 @@ mod tests {
         let recipient = Recipient::new(Address::parse("postmaster@mx.example.net").unwrap());
         let answer = world.desk.answer(Question::Verify { client: world.client.clone(), recipient }).await;
         let Answer::Reply(reply) = answer else { panic!("{answer:?}") };
-        assert_eq!(reply.to_string(), "252 2.0.0 postmaster@example.net");
+        assert_eq!(reply.to_string(), "252 2.0.0 postmaster@mx.example.net");
     }
 
     /// A store that is closed keeps the message with the sender (R114, V14: nothing of the cause is told).

@@ -33,6 +33,11 @@ pub fn too_many_hops() -> Reply {
     Reply::new(554, EnhancedStatus::new(5, 4, 0), "Error: too many hops")
 }
 
+/// R96.
+pub fn verified(address: &Address) -> Reply {
+    Reply::new(252, EnhancedStatus::new(2, 0, 0), address.to_string())
+}
+
 /// R97, for a domain whose queue cannot be run.
 pub fn etrn_unavailable(domain: &Domain) -> Reply {
     Reply::plain(459, format!("<{domain}>: service unavailable"))

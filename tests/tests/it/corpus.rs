@@ -88,9 +88,14 @@ fn repaired(octets: &[u8]) -> Vec<u8> {
     let mut first = true;
     for line in lines.by_ref() {
         let is_continuation = line.starts_with(b" ") || line.starts_with(b"\t");
-        let name: Vec<u8> = line.iter().copied().take_while(|octet| (33..=126).contains(octet) && *octet != b':').collect();
+        let name: Vec<u8> =
+            line.iter().copied().take_while(|octet| (33..=126).contains(octet) && *octet != b':').collect();
         let after = line.get(name.len()..).unwrap_or_default();
-        let after = after.iter().position(|octet| !matches!(octet, b' ' | b'\t')).and_then(|place| after.get(place..)).unwrap_or_default();
+        let after = after
+            .iter()
+            .position(|octet| !matches!(octet, b' ' | b'\t'))
+            .and_then(|place| after.get(place..))
+            .unwrap_or_default();
         let is_field = !name.is_empty() && after.starts_with(b":");
         if line == b"\r\n" {
             out.extend_from_slice(line);
@@ -136,7 +141,14 @@ fn lane_of(samples: &[Sample], lane: usize) -> Vec<&Sample> {
 
 fn in_lanes(work: impl Fn(usize) + Sync) {
     std::thread::scope(|scope| {
-        let lanes: Vec<_> = (0..LANES).map(|lane| scope.spawn({ let work = &work; move || work(lane) })).collect();
+        let lanes: Vec<_> = (0..LANES)
+            .map(|lane| {
+                scope.spawn({
+                    let work = &work;
+                    move || work(lane)
+                })
+            })
+            .collect();
         let failed = lanes.into_iter().map(|lane| lane.join()).filter(Result::is_err).count();
         assert_eq!(failed, 0, "lanes that failed");
     });
@@ -157,7 +169,8 @@ fn every_message_sent_over_smtp_comes_back_over_imap_and_pop3() {
         let mut smtp = Smtp::connect(server.port(Port::Mx)).unwrap();
         for sample in lane_of(&samples, lane) {
             let octets = dotted(&with_crlf(&sample.octets));
-            smtp.send_octets("you@example.org", &[&account(lane)], &octets).unwrap_or_else(|error| panic!("{}: {error:#}", sample.name));
+            smtp.send_octets("you@example.org", &[&account(lane)], &octets)
+                .unwrap_or_else(|error| panic!("{}: {error:#}", sample.name));
         }
     });
     in_lanes(|lane| {
@@ -202,7 +215,12 @@ fn every_message_appended_comes_back_as_it_is_and_its_structure_is_what_python_s
         let back = fetch(&mut imap, "Archive", mine.len());
         assert_eq!(back.len(), mine.len());
         for (sample, message) in mine.iter().zip(&back) {
-            assert!(message.octets == sample.octets, "{}: {}", sample.name, difference(&message.octets, &sample.octets));
+            assert!(
+                message.octets == sample.octets,
+                "{}: {}",
+                sample.name,
+                difference(&message.octets, &sample.octets)
+            );
         }
         // Any search must go through every message and find only what is there.
         let (found, _) = imap.command("UID SEARCH BODY \"no message has these words, surely\"").unwrap();
@@ -214,7 +232,8 @@ fn every_message_appended_comes_back_as_it_is_and_its_structure_is_what_python_s
     for lane in 0..LANES {
         let mine: Vec<String> = lane_of(&samples, lane).iter().map(|sample| sample.name.clone()).collect();
         std::fs::write(&names, mine.join("\n")).unwrap();
-        let script = Peer::script("structure.py").env("PASSWORD", PASSWORD).env("IMAPS", server.port(Port::Imaps).to_string());
+        let script =
+            Peer::script("structure.py").env("PASSWORD", PASSWORD).env("IMAPS", server.port(Port::Imaps).to_string());
         let outcome = script.arg(account(lane)).arg(&names).run().unwrap();
         if outcome.status != Some(0) {
             different.push_str(&outcome.text());

@@ -94,7 +94,8 @@ fn r130_submission_with_tls_required() {
     let server = Server::start().unwrap();
     let file = server.scratch("mail.eml");
     for (subject, scheme, port) in [("starttls", "smtp", Port::Submission), ("implicit", "smtps", Port::Submissions)] {
-        std::fs::write(&file, format!("From: <{BRIAN}>\r\nSubject: {subject}\r\n\r\n.dot\r\n..dots\r\nend\r\n")).unwrap();
+        std::fs::write(&file, format!("From: <{BRIAN}>\r\nSubject: {subject}\r\n\r\n.dot\r\n..dots\r\nend\r\n"))
+            .unwrap();
         let to = ["--mail-from", BRIAN, "--mail-rcpt", NOT_BRIAN, "--upload-file", file.to_str().unwrap()];
         said(curl(&server, scheme, port, "client.example.org", &to));
         assert_eq!(message(&server, NOT_BRIAN, "INBOX", subject).body(), ".dot\r\n..dots\r\nend\r\n");

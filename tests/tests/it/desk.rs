@@ -11,7 +11,9 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 /// Delivers a small message over SMTP.
 pub fn deliver(server: &Server, to: &str, subject: &str, body: &str) {
     let body = body.strip_prefix('.').map(|rest| format!("..{rest}")).unwrap_or(body.to_owned()).replace("\n.", "\n..");
-    let text = format!("From: <you@example.org>\r\nTo: <{to}>\r\nSubject: {subject}\r\nMessage-ID: <{subject}@example.org>\r\n\r\n{body}");
+    let text = format!(
+        "From: <you@example.org>\r\nTo: <{to}>\r\nSubject: {subject}\r\nMessage-ID: <{subject}@example.org>\r\n\r\n{body}"
+    );
     Smtp::connect(server.port(Port::Mx)).unwrap().send("you@example.org", &[to], &text).unwrap();
 }
 

@@ -40,7 +40,8 @@ fn assert_lines(seen: &str, wanted: &[&str]) {
             None => assert_eq!(line.trim_end(), *wanted, "{seen}"),
             Some(prefix) => {
                 let id = line.trim_end().strip_prefix(prefix).unwrap_or_else(|| panic!("{wanted}: {seen}"));
-                let is_id = (6..=20).contains(&id.len()) && id.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'A'..=b'F'));
+                let is_id =
+                    (6..=20).contains(&id.len()) && id.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'A'..=b'F'));
                 assert!(is_id, "`{id}` is not a queue id: {seen}");
             }
         }
@@ -76,13 +77,8 @@ fn delivery_to_a_virtual_user() {
         "QUIT",
     ];
     let seen = socat(&server, Port::Mx, &lines);
-    let after = [
-        "250 2.1.0 Ok",
-        "250 2.1.5 Ok",
-        "354 End data with <CR><LF>.<CR><LF>",
-        "250 2.0.0 Ok: queued as *",
-        BYE,
-    ];
+    let after =
+        ["250 2.1.0 Ok", "250 2.1.5 Ok", "354 End data with <CR><LF>.<CR><LF>", "250 2.0.0 Ok: queued as *", BYE];
     assert_lines(&seen, &[&[GREETING][..], &CLEAR, &after].concat());
     let mail = messages(&server, BRIAN, "INBOX").pop().unwrap();
     assert_eq!(mail.field("Subject").as_deref(), Some("Test Message"));
@@ -116,10 +112,22 @@ fn r91_more_extensions_come_last_and_only_when_asked_for() {
     .unwrap();
     let mut more: Vec<&str> = CLEAR.into_iter().filter(|line| *line != "250-VRFY" && *line != "250 DSN").collect();
     more.extend(["250-DSN", "250-SMTPUTF8", "250 CHUNKING"]);
-    let lines = ["EHLO mx.example.net", "VRFY brian@example.net", "MAIL FROM:<root@example.net>", "RCPT TO:<brian@example.net>"];
+    let lines = [
+        "EHLO mx.example.net",
+        "VRFY brian@example.net",
+        "MAIL FROM:<root@example.net>",
+        "RCPT TO:<brian@example.net>",
+    ];
     let lines = [&lines[..], &["BDAT 19", "Subject: chunks\n\nx", "BDAT 0 LAST", "QUIT"]].concat();
     let seen = socat(&server, Port::Mx, &lines);
-    let after = ["502 5.5.1 VRFY command is disabled", "250 2.1.0 Ok", "250 2.1.5 Ok", "250 2.0.0 Ok: 19 octets", "250 2.0.0 Ok: queued as *", BYE];
+    let after = [
+        "502 5.5.1 VRFY command is disabled",
+        "250 2.1.0 Ok",
+        "250 2.1.5 Ok",
+        "250 2.0.0 Ok: 19 octets",
+        "250 2.0.0 Ok: queued as *",
+        BYE,
+    ];
     assert_lines(&seen, &[&[GREETING][..], &more, &after].concat());
     assert_eq!(subjects(&server, BRIAN, "INBOX"), ["Welcome to pillarbox", "chunks"]);
 }
@@ -162,7 +170,8 @@ fn r18_submission_without_tls_does_nothing() {
 
 #[test]
 fn r131_r137_sender_addresses_on_submission() {
-    let login = Peer::new("sh").args(["-c", &format!("printf '\\0{BRIAN}\\0{PASSWORD}' | base64 -w0")]).succeed().unwrap();
+    let login =
+        Peer::new("sh").args(["-c", &format!("printf '\\0{BRIAN}\\0{PASSWORD}' | base64 -w0")]).succeed().unwrap();
     let auth = format!("AUTH PLAIN {}", String::from_utf8(login.output).unwrap());
     let to = format!("RCPT TO:<{NOT_BRIAN}>");
     let lines = [
@@ -183,14 +192,20 @@ fn r131_r137_sender_addresses_on_submission() {
     // R137: the guide's server trusts loopback, so nobody's sender is refused there.
     let server = Server::start().unwrap();
     let seen = s_client(&server, Port::Submission, &["-starttls", "smtp"], &lines);
-    assert!(seen.contains("235 2.7.0 Authentication successful\r\n250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n250 2.0.0 Ok\r\n"), "{seen}");
+    assert!(
+        seen.contains("235 2.7.0 Authentication successful\r\n250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n250 2.0.0 Ok\r\n"),
+        "{seen}"
+    );
     assert_eq!(subjects(&server, NOT_BRIAN, "INBOX"), ["submitted"]);
 
     // To strangers bare line feeds end nothing, so here they are typed with `-crlf`.
     let server = Server::start_distrustful().unwrap();
     let seen = s_client(&server, Port::Submission, &["-crlf", "-starttls", "smtp"], &lines);
     let refused = "553 5.7.1 <notbrian@example.net>: Sender address rejected: not owned by user brian@example.net\r\n";
-    assert!(seen.contains(&format!("235 2.7.0 Authentication successful\r\n250 2.1.0 Ok\r\n{refused}250 2.0.0 Ok\r\n")), "{seen}");
+    assert!(
+        seen.contains(&format!("235 2.7.0 Authentication successful\r\n250 2.1.0 Ok\r\n{refused}250 2.0.0 Ok\r\n")),
+        "{seen}"
+    );
     assert!(seen.ends_with("\r\n221 2.0.0 Bye\r\n"), "{seen}");
     assert_eq!(subjects(&server, NOT_BRIAN, "INBOX"), ["submitted"]);
 }
@@ -203,7 +218,10 @@ fn imap_and_pop3_typed_by_hand() {
     let lines = [&login, "a2 STATUS INBOX (MESSAGES)", "a3 GETQUOTAROOT INBOX", "a4 LOGOUT"];
     let seen = s_client(&server, Port::Imaps, &[], &lines);
     let answers: Vec<&str> = seen.lines().collect();
-    assert!(answers[0].starts_with("* OK [CAPABILITY IMAP4rev1 ") && answers[0].contains("AUTH=PLAIN AUTH=LOGIN]"), "{seen}");
+    assert!(
+        answers[0].starts_with("* OK [CAPABILITY IMAP4rev1 ") && answers[0].contains("AUTH=PLAIN AUTH=LOGIN]"),
+        "{seen}"
+    );
     assert!(answers[0].ends_with(" ready."), "{seen}");
     assert!(answers[1].starts_with("a1 OK [CAPABILITY IMAP4rev1 "), "{seen}");
     assert_eq!(answers[2].replace("\"INBOX\"", "INBOX"), "* STATUS INBOX (MESSAGES 2)");

@@ -49,7 +49,8 @@ fn v1_no_line_end_but_the_right_one_ends_a_message() {
             raw.command("RCPT TO:<brian@example.net>").unwrap();
             assert!(raw.command("DATA").unwrap().starts_with("354 "));
             // The server may hang up in the middle: that is a refusal too.
-            let _ = raw.write(format!("Subject: cover {attacks}\r\n\r\ncover{before}.{after}{smuggled}\r\n.\r\n").as_bytes());
+            let _ = raw
+                .write(format!("Subject: cover {attacks}\r\n\r\ncover{before}.{after}{smuggled}\r\n.\r\n").as_bytes());
             let _ = raw.write(b"QUIT\r\n");
             let answers = raw.finish().unwrap();
             let taken = answers.matches("250 2.0.0 Ok: queued as").count();
@@ -87,7 +88,8 @@ fn r99_pipelined_commands_are_answered_in_order_and_early_talk_is_not() {
     raw.reply().unwrap();
     raw.write(b"EHLO c.example.org\r\n").unwrap();
     assert_eq!(raw.reply().unwrap().unwrap().len(), 9);
-    raw.write(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<nobody@example.net>\r\nRCPT TO:<brian@example.net>\r\nDATA\r\n").unwrap();
+    raw.write(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<nobody@example.net>\r\nRCPT TO:<brian@example.net>\r\nDATA\r\n")
+        .unwrap();
     let mut codes = Vec::new();
     for _ in 0..4 {
         codes.push(raw.line().unwrap().unwrap()[..3].to_owned());
@@ -101,7 +103,10 @@ fn r99_pipelined_commands_are_answered_in_order_and_early_talk_is_not() {
     // V49: a browser led here gets no mail sent.
     let mut raw = Raw::connect(server.port(Port::Mx)).unwrap();
     raw.reply().unwrap();
-    raw.write(b"POST / HTTP/1.1\r\nHost: mx\r\n\r\nEHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<brian@example.net>\r\n").unwrap();
+    raw.write(
+        b"POST / HTTP/1.1\r\nHost: mx\r\n\r\nEHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<brian@example.net>\r\n",
+    )
+    .unwrap();
     let rest = raw.finish().unwrap();
     assert!(!rest.contains("250"), "{rest}");
 }
@@ -123,12 +128,9 @@ fn v10_a_line_without_end_costs_nothing() {
             }
         })
     };
-    for (port, beginning) in [
-        (Port::Mx, &b"EHLO "[..]),
-        (Port::Imap, b"a LOGIN "),
-        (Port::Imap, b""),
-        (Port::Pop3, b"USER "),
-    ] {
+    for (port, beginning) in
+        [(Port::Mx, &b"EHLO "[..]), (Port::Imap, b"a LOGIN "), (Port::Imap, b""), (Port::Pop3, b"USER ")]
+    {
         let grown = endless(port, beginning);
         assert!(grown < GROWTH_MAX_KIB, "{port:?}: {grown} KiB");
     }
@@ -257,7 +259,8 @@ fn v44_v55_names_that_lead_nowhere() {
     }
     assert!(!std::path::Path::new("/tmp/escape").exists());
     let mut smtp = Smtp::connect(server.port(Port::Mx)).unwrap();
-    for address in ["../../x@example.net", "\"; touch /tmp/owned\"@example.net", "$(id)@example.net", "|id@example.net"] {
+    for address in ["../../x@example.net", "\"; touch /tmp/owned\"@example.net", "$(id)@example.net", "|id@example.net"]
+    {
         smtp.command("MAIL FROM:<a@example.org>", 2).unwrap();
         smtp.command(&format!("RCPT TO:<{address}>"), 5).unwrap();
         smtp.command("RSET", 2).unwrap();
@@ -273,7 +276,7 @@ fn v57_out_of_descriptors_the_server_waits_and_goes_on() {
     let mut reader = Imap::login(server.port(Port::Imaps), BRIAN, PASSWORD).unwrap();
     let pid = server.pid().unwrap().to_string();
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-    Peer::new("prlimit").args(["--pid", &pid, &format!("--nofile={0}:{0}", open + 20)]).succeed().unwrap();
+    Peer::new("prlimit").args(["--pid", &pid, &format!("--nofile={}:", open + 20)]).succeed().unwrap();
     let crowd: Vec<Raw> = (0..60).map(|_| Raw::connect(server.port(Port::Mx)).unwrap()).collect();
     let ticks = || -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

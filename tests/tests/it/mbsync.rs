@@ -83,7 +83,8 @@ fn r53_the_second_run_transfers_nothing_and_one_change_is_one_change() {
 
     // A message put here goes there; one deleted here is expunged there; one read here is seen there.
     let folder = server.scratch("mirror/INBOX");
-    std::fs::write(folder.join("new/1.local.here"), b"From: <brian@example.net>\nSubject: from-here\n\nlocal\n").unwrap();
+    std::fs::write(folder.join("new/1.local.here"), b"From: <brian@example.net>\nSubject: from-here\n\nlocal\n")
+        .unwrap();
     for (subject, flags) in [("m7", "ST"), ("m8", "S")] {
         let is_it = |octets: &[u8]| String::from_utf8_lossy(octets).contains(&format!("Subject: {subject}\n"));
         let name = after.iter().find(|(_, octets)| is_it(octets)).unwrap().0;

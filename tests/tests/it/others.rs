@@ -85,7 +85,8 @@ fn imapfilter_sorts_a_mailbox() {
         server.port(Port::Imaps)
     );
     let file = write(&server, "imapfilter.lua", &text);
-    let outcome = Peer::new("imapfilter").env("HOME", server.scratch("")).env("SSL_CERT_FILE", authorities(&server, "mail-"));
+    let outcome =
+        Peer::new("imapfilter").env("HOME", server.scratch("")).env("SSL_CERT_FILE", authorities(&server, "mail-"));
     let outcome = outcome.arg("-c").arg(&file).succeed().unwrap();
     outcome.must_say("Lists/Rust").unwrap();
     assert_eq!(messages(&server, BRIAN, "Lists/Rust").len(), 20, "{outcome}");

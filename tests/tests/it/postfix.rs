@@ -88,16 +88,20 @@ fn r62_r63_r67_postfix_delivers_over_lmtp() {
     let folder = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap();
     let socket = folder.path().join("lmtp.sock");
     let mut server = Server::start_edited(|text| {
-        let text = text.replace("address = \"mail/lmtp.sock\"\n", &format!("address = \"{}\"\nsocket_mode = \"0666\"\n", socket.display()));
+        let text = text.replace(
+            "address = \"mail/lmtp.sock\"\n",
+            &format!("address = \"{}\"\nsocket_mode = \"0666\"\n", socket.display()),
+        );
         assert!(text.contains("0666"), "{text}");
         text
     })
     .unwrap();
-    server.edit("accounts", |text| {
-        let hash = text.lines().next().unwrap().split(':').nth(1).unwrap().to_owned();
-        format!("{text}small@example.net:{hash}::::::userdb_quota_rule=*:storage=1K\n")
-    })
-    .unwrap();
+    server
+        .edit("accounts", |text| {
+            let hash = text.lines().next().unwrap().split(':').nth(1).unwrap().to_owned();
+            format!("{text}small@example.net:{hash}::::::userdb_quota_rule=*:storage=1K\n")
+        })
+        .unwrap();
     server.edit("mailboxes", |text| format!("{text}small@example.net true\n")).unwrap();
     server.command(&["reload"]).unwrap();
     let postfix = Postfix::start(folder.path(), &socket);
@@ -106,21 +110,33 @@ fn r62_r63_r67_postfix_delivers_over_lmtp() {
     // One that exists, one that does not, one that is full: each has an outcome of its own (RFC 2033 §4.2).
     let recipients = [BRIAN, "nobody@example.net", "small@example.net"];
     let body = "x".repeat(900);
-    let text = format!("Subject: over-lmtp\r\nReturn-Path: <forged@example.org>\r\n\r\n{body}\r\n{body}\r\n..dots\r\n.");
+    let text =
+        format!("Subject: over-lmtp\r\nReturn-Path: <forged@example.org>\r\n\r\n{body}\r\n{body}\r\n..dots\r\n.");
     let text = text.replace("\r\n.", "\r\n..");
     client.send("you@example.org", &recipients, &text).unwrap();
     wait_until("each recipient has an outcome", || postfix.log().matches(" status=").count() >= 3);
     let log = postfix.log();
     let line = |recipient: &str| {
         let mark = format!("to=<{recipient}>");
-        log.lines().find(|line| line.contains(&mark)).unwrap_or_else(|| panic!("{recipient} is not in:\n{log}")).to_owned()
+        log.lines()
+            .find(|line| line.contains(&mark))
+            .unwrap_or_else(|| panic!("{recipient} is not in:\n{log}"))
+            .to_owned()
     };
     let brian = line(BRIAN);
     assert!(brian.contains("status=sent (250 2.0.0 <brian@example.net> ") && brian.contains(" Saved)"), "{brian}");
     let nobody = line("nobody@example.net");
-    assert!(nobody.contains("status=bounced") && nobody.contains("550 5.1.1 <nobody@example.net> User doesn't exist: nobody@example.net"), "{nobody}");
+    assert!(
+        nobody.contains("status=bounced")
+            && nobody.contains("550 5.1.1 <nobody@example.net> User doesn't exist: nobody@example.net"),
+        "{nobody}"
+    );
     let small = line("small@example.net");
-    assert!(small.contains("status=bounced") && small.contains("552 5.2.2 <small@example.net> Quota exceeded (mailbox for user is full)"), "{small}");
+    assert!(
+        small.contains("status=bounced")
+            && small.contains("552 5.2.2 <small@example.net> Quota exceeded (mailbox for user is full)"),
+        "{small}"
+    );
 
     let mail = crate::desk::message(&server, BRIAN, "INBOX", "over-lmtp");
     assert!(mail.text().starts_with("Return-Path: <you@example.org>\r\n"), "{}", mail.text());
@@ -141,7 +157,10 @@ fn r62_r63_r67_postfix_delivers_over_lmtp() {
     deliver(&server, BRIAN, "direct", "and our own port still works");
 
     // Many at once over the same socket.
-    let source = Peer::new("smtp-source").args(["-s", "5", "-m", "50", "-l", "2000", "-S", "load", "-f", "you@example.org"]);
+    let source =
+        Peer::new("smtp-source").args(["-s", "5", "-m", "50", "-l", "2000", "-S", "load", "-f", "you@example.org"]);
     source.args(["-t", BRIAN]).arg(format!("inet:127.0.0.1:{}", postfix.port)).succeed().unwrap();
-    wait_until("all arrive", || subjects(&server, BRIAN, "INBOX").iter().filter(|subject| *subject == "load").count() == 50);
+    wait_until("all arrive", || {
+        subjects(&server, BRIAN, "INBOX").iter().filter(|subject| *subject == "load").count() == 50
+    });
 }

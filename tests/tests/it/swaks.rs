@@ -26,7 +26,13 @@ fn r92_r105_r24_mail_arrives_with_and_without_tls() {
     let from_to = ["--from", "you@example.org", "--to", BRIAN];
     let clear = swaks(&server, Port::Mx, "clear", &from_to);
     succeeds(&clear);
-    for text in ["220 mx.example.net ESMTP", "250 2.1.0 Ok", "250 2.1.5 Ok", "354 End data with <CR><LF>.<CR><LF>", "221 2.0.0 Bye"] {
+    for text in [
+        "220 mx.example.net ESMTP",
+        "250 2.1.0 Ok",
+        "250 2.1.5 Ok",
+        "354 End data with <CR><LF>.<CR><LF>",
+        "221 2.0.0 Bye",
+    ] {
         assert!(clear.says(text), "{text}: {clear}");
     }
     succeeds(&swaks(&server, Port::Mx, "inside-tls", &[&from_to[..], &["--tls"]].concat()));

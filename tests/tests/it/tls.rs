@@ -113,7 +113,8 @@ fn r10_r12_r13_r14_keys_and_certificates_as_files() {
         let subject = openssl(&["x509", "-noout", "-subject"], &file);
         assert_eq!(subject.trim(), format!("subject=C = US, O = Example Networks, CN = {name}"));
         let dates = ["x509", "-noout", "-checkend"];
-        let ends = |seconds: &str| Peer::new("openssl").args(dates).arg(seconds).arg("-in").arg(&file).run().unwrap().status;
+        let ends =
+            |seconds: &str| Peer::new("openssl").args(dates).arg(seconds).arg("-in").arg(&file).run().unwrap().status;
         assert_eq!((ends("31000000"), ends("31700000")), (Some(0), Some(1)), "365 days");
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&tls.join(format!("{stem}-key.pem"))), 0o600);
@@ -150,7 +151,8 @@ fn r16_new_certificates_after_a_reload() {
     let before = fingerprint(&server, Port::Imaps, None);
     let tls = server.folder.join("tls");
     let request = ["req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "30", "-subj", "/CN=mail.example.net"];
-    let request = Peer::new("openssl").args(request).args(["-addext", "subjectAltName=DNS:mail.example.net", "-keyout"]);
+    let request =
+        Peer::new("openssl").args(request).args(["-addext", "subjectAltName=DNS:mail.example.net", "-keyout"]);
     request.arg(tls.join("mail-rsa-key.pem")).arg("-out").arg(tls.join("mail-rsa-cert.pem")).succeed().unwrap();
     assert_eq!(fingerprint(&server, Port::Imaps, None), before, "not before the reload");
     server.command(&["reload"]).unwrap();
