@@ -5,6 +5,13 @@ use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
+/// Prints a line. A reader that has gone away, such as `head`, is no error of ours.
+macro_rules! line {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 /// How to print.
 pub struct Output {
     /// JSON instead of text.
@@ -24,7 +31,7 @@ impl Output {
     /// Prints an error with its causes.
     pub fn error(&self, error: &anyhow::Error) {
         if self.json {
-            println!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+            line!("{}", serde_json::json!({ "error": format!("{error:#}") }));
         } else {
             eprintln!("{} {error:#}", self.paint("31;1", "error:"));
         }
@@ -33,14 +40,14 @@ impl Output {
     /// Prints a line, not in JSON.
     pub fn say(&self, text: impl AsRef<str>) {
         if !self.json {
-            println!("{}", text.as_ref());
+            line!("{}", text.as_ref());
         }
     }
 
     /// Prints a value as JSON, if JSON was asked for; `true` then.
     pub fn json(&self, value: &impl Serialize) -> bool {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
+            line!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
         }
         self.json
     }
@@ -66,9 +73,9 @@ impl Output {
             let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             padded.join("  ").trim_end().to_owned()
         };
-        println!("{}", self.paint("1", &line(headings.to_vec())));
+        line!("{}", self.paint("1", &line(headings.to_vec())));
         for row in rows {
-            println!("{}", line(row.iter().map(String::as_str).collect()));
+            line!("{}", line(row.iter().map(String::as_str).collect()));
         }
     }
 
@@ -80,8 +87,8 @@ impl Output {
         for finding in findings {
             let text = finding.to_string();
             match finding.severity {
-                Severity::Error => println!("{}", text.replacen("error:", &self.paint("31;1", "error:"), 1)),
-                Severity::Warning => println!("{}", text.replacen("warning:", &self.paint("33;1", "warning:"), 1)),
+                Severity::Error => line!("{}", text.replacen("error:", &self.paint("31;1", "error:"), 1)),
+                Severity::Warning => line!("{}", text.replacen("warning:", &self.paint("33;1", "warning:"), 1)),
             }
         }
     }

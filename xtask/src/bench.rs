@@ -65,9 +65,10 @@ impl Load {
         let mut results = Results::new(subject.name());
         results.set("start_ms", subject.start_ms());
         results.set("rest_mib", subject.memory_mib()?);
+        // Before any load: afterwards, connections would live in memory that the load left free.
+        self.idle(subject, &mut results)?;
         self.imap_mix(subject, &mut results)?;
         self.throughput(subject, &mut results)?;
-        self.idle(subject, &mut results)?;
         self.big_mailbox(subject, &mut results)?;
         self.pop3(subject, &mut results)?;
         if let Some(ms) = subject.restart_after_kill_ms()? {

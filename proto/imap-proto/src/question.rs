@@ -5,6 +5,7 @@ use mail::{
     AccountName, BlobId, BodyId, Change, ChangeError, InternalDate, MailboxId, MailboxInfo, Outcome, Quota, Snapshot,
     Uid, Usage,
 };
+pub use sasl::AuthFailure;
 use sasl::Credentials;
 use std::sync::Arc;
 
@@ -60,15 +61,6 @@ pub enum Question {
 /// The house cannot answer now; it has logged why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable;
-
-/// Why credentials were not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthFailure {
-    /// Unknown login, wrong password, disabled account: one and the same to the client.
-    Denied,
-    /// The directory cannot be asked now.
-    Temporary,
-}
 
 /// Why changes were not made.
 #[derive(Debug, Clone, PartialEq, Eq)]

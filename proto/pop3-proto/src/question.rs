@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use mail::{AccountName, Snapshot, Uid};
+pub use sasl::AuthFailure;
 use sasl::Credentials;
 use std::sync::Arc;
 
@@ -28,15 +29,6 @@ pub enum Question {
 /// The house cannot answer now; it has logged why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable;
-
-/// Why credentials were not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthFailure {
-    /// Unknown login, wrong password, disabled account: one and the same to the client.
-    Denied,
-    /// The directory cannot be asked now.
-    Temporary,
-}
 
 /// The answer to a question.
 #[derive(Debug, Clone)]

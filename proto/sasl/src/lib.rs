@@ -52,6 +52,15 @@ pub struct Credentials {
     pub mechanism: Mechanism,
 }
 
+/// Why credentials were not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthFailure {
+    /// Unknown login, wrong password, disabled account: one and the same to the client.
+    Denied,
+    /// They cannot be judged now: the directory cannot be read, or too many wait already.
+    Temporary,
+}
+
 /// Why an exchange ended without credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaslError {

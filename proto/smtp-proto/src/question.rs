@@ -1,6 +1,7 @@
 //! What an SMTP session asks of the house, and what it is told.
 
 use mail::{AccountName, Domain, Envelope, PeerFacts, Recipient, Reply, TlsFacts};
+pub use sasl::AuthFailure;
 use sasl::Credentials;
 use std::sync::Arc;
 
@@ -105,15 +106,6 @@ pub enum Question {
     /// The transaction ended without a message being committed (RSET, EHLO, QUIT, a broken connection, a message that
     /// is too large): throw away what was staged. Answered by [`Answer::Done`].
     Abandon,
-}
-
-/// Why credentials were not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthFailure {
-    /// Unknown login, wrong password, disabled account: one and the same to the client.
-    Denied,
-    /// The directory cannot be asked now.
-    Temporary,
 }
 
 /// The answer to a question.

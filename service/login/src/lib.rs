@@ -6,7 +6,7 @@
 use directory::{Denial, Directory};
 use mail::{AccountName, PeerFacts};
 use net::HashPool;
-use sasl::Credentials;
+use sasl::{AuthFailure, Credentials};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +15,6 @@ pub struct Login {
     directory: Arc<Directory>,
     pool: HashPool,
     delay: Duration,
-}
-
-/// Why nobody is logged in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// The credentials do not fit.
-    Denied,
-    /// Too much is being hashed already, or the directory cannot be read.
-    Temporary,
 }
 
 impl Login {
@@ -38,7 +29,7 @@ impl Login {
         listener: &str,
         peer: &PeerFacts,
         credentials: Credentials,
-    ) -> Result<AccountName, Refused> {
+    ) -> Result<AccountName, AuthFailure> {
         let peer = peer.peer.map_or("unix".to_owned(), |peer| peer.to_string());
         let mechanism = credentials.mechanism.name();
         let credential = self.directory.credential(&credentials.login, &credentials.authorization);
@@ -63,9 +54,9 @@ impl Login {
             Ok(Ok(account)) => Ok(account),
             Ok(Err(_)) => {
                 tokio::time::sleep(self.delay).await;
-                Err(Refused::Denied)
+                Err(AuthFailure::Denied)
             }
-            Err(_) => Err(Refused::Temporary),
+            Err(_) => Err(AuthFailure::Temporary),
         }
     }
 }
@@ -101,7 +92,7 @@ mod tests {
         (folder, Login::new(directory, HashPool::new(1, 1), DELAY))
     }
 
-    async fn judge(login: &Login, name: &str, authorization: &str, password: &str) -> Result<String, Refused> {
+    async fn judge(login: &Login, name: &str, authorization: &str, password: &str) -> Result<String, AuthFailure> {
         let credentials = Credentials {
             authorization: authorization.into(),
             login: name.into(),
@@ -117,8 +108,8 @@ mod tests {
     async fn r35_r36_names_are_folded_and_get_the_realm() {
         let (_folder, login) = login();
         assert_eq!(judge(&login, "Brian@Example.NET", "", "b").await.as_deref(), Ok("brian@example.net"));
-        assert_eq!(judge(&login, "bri+x@example.net", "", "b").await, Err(Refused::Denied));
-        assert_eq!(judge(&login, "brian", "", "b").await, Err(Refused::Denied));
+        assert_eq!(judge(&login, "bri+x@example.net", "", "b").await, Err(AuthFailure::Denied));
+        assert_eq!(judge(&login, "brian", "", "b").await, Err(AuthFailure::Denied));
     }
 
     /// R72, R37: every refusal is the same and takes the delay; a login takes none.
@@ -134,7 +125,7 @@ mod tests {
             ("", "", ""),
         ] {
             let begun = Instant::now();
-            assert_eq!(judge(&login, name, authorization, password).await, Err(Refused::Denied), "{name:?}");
+            assert_eq!(judge(&login, name, authorization, password).await, Err(AuthFailure::Denied), "{name:?}");
             assert!(begun.elapsed() >= DELAY, "{name:?}");
         }
         let begun = Instant::now();
@@ -162,8 +153,8 @@ mod tests {
                     assert!(number % 2 == 0 && account == "brian@example.net");
                     accepted += 1;
                 }
-                (number, Err(Refused::Denied)) => assert!(number % 2 == 1),
-                (_, Err(Refused::Temporary)) => {}
+                (number, Err(AuthFailure::Denied)) => assert!(number % 2 == 1),
+                (_, Err(AuthFailure::Temporary)) => {}
             }
         }
         assert!(accepted > 0);

@@ -35,11 +35,7 @@ impl Desk {
     }
 
     async fn authenticate(&mut self, credentials: sasl::Credentials) -> Result<AccountName, AuthFailure> {
-        let outcome = self.house.login.authenticate(&self.house.listener, &self.peer, credentials).await;
-        let account = outcome.map_err(|refused| match refused {
-            login::Refused::Denied => AuthFailure::Denied,
-            login::Refused::Temporary => AuthFailure::Temporary,
-        })?;
+        let account = self.house.login.authenticate(&self.house.listener, &self.peer, credentials).await?;
         self.account = Some(account.clone());
         Ok(account)
     }

@@ -14,7 +14,7 @@ use login::Login;
 use mail::{AccountName, Address, ChangeError, Envelope, InternalDate, QueueId, Recipient, Reply};
 use message::trace::{self, ReceivedFacts, Transmission};
 use policy::{Effect, Policy};
-use smtp_proto::question::{Answer, AuthFailure, Client, Greeting, Question, Role};
+use smtp_proto::question::{Answer, Client, Greeting, Question, Role};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::MailStore;
@@ -79,11 +79,7 @@ impl Desk {
     }
 
     async fn authenticate(&self, client: &Client, credentials: sasl::Credentials) -> Answer {
-        let outcome = self.house.login.authenticate(&self.house.listener, &client.peer, credentials).await;
-        Answer::Authenticated(outcome.map_err(|refused| match refused {
-            login::Refused::Denied => AuthFailure::Denied,
-            login::Refused::Temporary => AuthFailure::Temporary,
-        }))
+        Answer::Authenticated(self.house.login.authenticate(&self.house.listener, &client.peer, credentials).await)
     }
 
     fn mail(&mut self, envelope: &Envelope) -> Result<(), Reply> {

@@ -3,6 +3,7 @@
 use super::script;
 use anyhow::{Context, bail};
 use std::fs;
+use std::io::Read;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -175,7 +176,7 @@ fn launch(folder: &Path) -> anyhow::Result<(Child, f64)> {
         .stdin(Stdio::null())
         .spawn()?;
     while begun.elapsed() < Duration::from_secs(30) {
-        if [SMTP, IMAPS, POP3S].iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok()) {
+        if greets() {
             return Ok((child, begun.elapsed().as_secs_f64() * 1e3));
         }
         if let Some(status) = child.try_wait()? {
@@ -185,6 +186,15 @@ fn launch(folder: &Path) -> anyhow::Result<(Child, f64)> {
     }
     child.kill()?;
     bail!("pillarbox does not answer")
+}
+
+/// An open port proves little: the kernel accepts before the server does. A greeting proves all.
+fn greets() -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", SMTP)) else { return false };
+    let mut greeting = [0; 4];
+    stream.set_read_timeout(Some(Duration::from_secs(20))).is_ok()
+        && stream.read_exact(&mut greeting).is_ok()
+        && greeting == *b"220 "
 }
 
 impl Subject for Pillarbox {
