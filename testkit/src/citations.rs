@@ -60,7 +60,7 @@ fn gather(line: &str, place: &str, index: &mut Index) {
 
 fn render(index: &Index) -> String {
     let mut page = String::from(
-        "# RFC index\n\nMade from the citations in the sources; `UPDATE=1 cargo test -p testkit` renews it.\n",
+        "# RFC index\n\nMade from the citations in the sources; `UPDATE=1 cargo test -p testkit citations` renews it.\n",
     );
     for (number, sections) in index {
         let _ = writeln!(page, "\n## RFC {number}\n");
@@ -87,7 +87,7 @@ mod tests {
             std::fs::write(&path, &wanted).unwrap();
         }
         let present = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(present == wanted, "{INDEX} is stale: UPDATE=1 cargo test -p testkit");
+        assert!(present == wanted, "{INDEX} is stale: UPDATE=1 cargo test -p testkit citations");
     }
 
     #[test]

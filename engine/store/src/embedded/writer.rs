@@ -116,10 +116,11 @@ impl Writer {
         let result = attempt.unwrap_or_else(|_| Err(StoreError::Disk("the writer met a bug".into())));
         match result {
             Ok((answers, changed)) => {
+                // Before the answers: a watch made by whoever heard one must not tell of what that one knows.
+                self.shared.watches.wake(changed);
                 for (waiting, answer) in waiting.into_iter().zip(answers) {
                     let _ = waiting.reply.send(Ok(answer));
                 }
-                self.shared.watches.wake(changed);
             }
             Err(error) => {
                 tracing::error!(%error, commits = waiting.len(), "commit failed");
