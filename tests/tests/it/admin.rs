@@ -384,7 +384,15 @@ fn r12_r196_init_makes_what_check_has_nothing_to_say_about() {
     let folder = server.folder.to_str().unwrap().to_owned();
     let storage = server.scratch("storage");
     let init = || {
-        let peer = Peer::new(binary().to_str().unwrap()).args(["init", "example.org", "--folder", &folder, "--csr"]);
+        let peer = Peer::new(binary().to_str().unwrap()).args([
+            "init",
+            "example.org",
+            "--folder",
+            &folder,
+            "--csr",
+            "--user",
+            "absent",
+        ]);
         peer.arg("--storage").arg(&storage).args(["--password", "first", "--account", "ada@example.org"]).run().unwrap()
     };
     let made = init();
@@ -395,6 +403,10 @@ fn r12_r196_init_makes_what_check_has_nothing_to_say_about() {
     }
     // R5: never the digest of nothing.
     assert!(!made.says("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
+    // There is no such user for the server to become, and that is all there is to say.
+    let said = server.failing_command(&["check"]).unwrap();
+    assert!(said.contains("there is no user absent") && said.matches("error:").count() == 1, "{said}");
+    server.edit("pillarbox.toml", |text| text.replace("user = \"absent\"", "allow_root = true")).unwrap();
     assert!(server.command(&["check"]).unwrap().contains("nothing wrong"));
     for kind in ["rsa", "ecdsa"] {
         let request = server.folder.join(format!("tls/ca-{kind}-csr.pem"));
