@@ -43,7 +43,9 @@ impl Results {
     fn median(&self, key: &str) -> Option<(f64, f64, f64)> {
         let mut values = self.figures.get(key)?.clone();
         values.sort_by(f64::total_cmp);
-        let middle = values.get(values.len() / 2).copied()?;
+        let half = values.len() / 2;
+        let upper = values.get(half).copied()?;
+        let middle = if values.len().is_multiple_of(2) { (values.get(half - 1)? + upper) / 2.0 } else { upper };
         Some((middle, values.first().copied()?, values.last().copied()?))
     }
 }
