@@ -8,10 +8,12 @@ pub mod change;
 pub mod envelope;
 pub mod machine;
 pub mod mailbox;
+pub mod queue;
 pub mod quota;
 pub mod secret;
 pub mod snapshot;
 pub mod status;
+pub mod story;
 pub mod time;
 pub mod uid_set;
 

@@ -41,6 +41,23 @@ impl fmt::Display for EnhancedStatus {
     }
 }
 
+/// Writes and reads a status as its text.
+pub mod as_text {
+    use super::EnhancedStatus;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    /// For `#[serde(with)]`.
+    pub fn serialize<S: Serializer>(status: &EnhancedStatus, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(status)
+    }
+
+    /// For `#[serde(with)]`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<EnhancedStatus, D::Error> {
+        let text = String::deserialize(from)?;
+        EnhancedStatus::parse(&text).ok_or_else(|| serde::de::Error::custom("not an enhanced status"))
+    }
+}
+
 /// One reply of an SMTP or LMTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {

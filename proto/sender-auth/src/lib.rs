@@ -1,0 +1,1 @@
+//! Signing and, later, verifying who wrote a message: DKIM, and the rewriting of reverse-paths (SRS).

@@ -1,0 +1,1 @@
+//! Outbound SMTP: to the next hop, over the protected way.

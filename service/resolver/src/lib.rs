@@ -1,0 +1,1 @@
+//! `dns::Lookup` over the network, with a cache.
