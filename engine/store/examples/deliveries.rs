@@ -76,7 +76,8 @@ async fn deliver(store: &EmbeddedStore, account: &AccountName, message: &[u8]) {
         internal_date: InternalDate { unix_seconds: 1_700_000_000, zone_minutes: 0 },
     };
     let group = Group { account: account.clone(), changes: vec![change], quota: Quota::default() };
-    let answers = store.commit(Commit { groups: vec![group], together: true }).await.expect("durable");
+    let answers =
+        store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await.expect("durable");
     assert!(answers[0].is_ok(), "{answers:?}");
 }
 

@@ -64,7 +64,8 @@ async fn fill(store: &EmbeddedStore, account: &AccountName, messages: usize, oct
 
 async fn commit(store: &EmbeddedStore, account: &AccountName, changes: Vec<Change>) {
     let group = Group { account: account.clone(), changes, quota: Quota::default() };
-    let answers = store.commit(Commit { groups: vec![group], together: false }).await.expect("durable");
+    let answers =
+        store.commit(Commit { groups: vec![group], together: false, ..Commit::default() }).await.expect("durable");
     assert!(answers[0].is_ok());
 }
 

@@ -4,6 +4,7 @@
 //! simple to be wrong; `sessions` lets several tasks work on the same mailboxes at once.
 
 mod model;
+mod queue;
 mod random;
 mod rules;
 mod sessions;
@@ -32,6 +33,9 @@ pub async fn run(make: impl Fn() -> Arc<dyn MailStore>) {
     rules::watches_wake(&*store).await;
     rules::recent_is_told_once(&*store).await;
     rules::removed_accounts_are_gone(&*store).await;
+    queue::recipients_are_settled_one_by_one(&*store).await;
+    queue::nothing_is_queued_without_its_commit(&*store).await;
+    queue::stories_are_found_and_forgotten(&*store).await;
     sessions::many_at_once(store.clone()).await;
     store.close().await.expect("closes");
     rules::closed_stores_say_so(&*store).await;
@@ -102,7 +106,7 @@ async fn group(store: &dyn MailStore, account: &AccountName, changes: Vec<Change
 
 async fn commit(store: &dyn MailStore, groups: Vec<Group>) -> Vec<GroupOutcome> {
     let count = groups.len();
-    let answers = store.commit(Commit { groups, together: false }).await.expect("commits");
+    let answers = store.commit(Commit { groups, together: false, ..Commit::default() }).await.expect("commits");
     assert_eq!(answers.len(), count);
     answers
 }

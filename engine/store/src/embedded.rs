@@ -22,6 +22,7 @@ mod known;
 mod load;
 mod opening;
 mod picture;
+mod queue;
 mod readers;
 mod reading;
 mod reclaim;
@@ -37,10 +38,14 @@ pub use fsck::{Lost, Progress, Report, fsck};
 pub use opening::{OpenError, Options};
 pub use reclaim::Reclaimed;
 
+use crate::queue::{Audit, Story, StoryQuery};
 use crate::{Answer, BodyRange, BodyWriter, GroupOutcome, MailStore, StoreError, Watch};
 use bytes::Bytes;
 use known::{Accounts, Places, Recents, Watches};
-use mail::{AccountName, BlobId, Commit, Group, MailboxId, MailboxInfo, Quota, Snapshot, Uid, Usage};
+use mail::{
+    AccountName, BlobId, Commit, Group, MailboxId, MailboxInfo, QueueEntry, QueueId, QueuedMessage, Quota, Snapshot,
+    Uid, UnixMillis, Usage,
+};
 use picture::{Asked, Pictures};
 use readers::Readers;
 use record::{Place, RecordError};
@@ -129,6 +134,15 @@ impl EmbeddedStore {
         offload(move || fsck::verify(&shared, &mut progress)).await
     }
 
+    /// Reads rows on a thread where that disturbs nobody.
+    fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Answer<'_, T> {
+        let shared = self.shared.clone();
+        Box::pin(offload(move || shared.readers.read(work)))
+    }
+
     fn desk(&self) -> Result<Desk, StoreError> {
         Ok(Desk(self.requests()?.downgrade()))
     }
@@ -180,7 +194,7 @@ impl EmbeddedStore {
             }
             // A group without changes makes the account if need be, and has the writer publish it.
             let group = Group { account: account.clone(), changes: Vec::new(), quota: Quota::default() };
-            self.commit_now(Commit { groups: vec![group], together: false }, Vec::new()).await?;
+            self.commit_now(Commit { groups: vec![group], together: false, ..Commit::default() }, Vec::new()).await?;
         }
     }
 
@@ -257,6 +271,10 @@ impl MailStore for EmbeddedStore {
                 mail::Change::Append { body, .. } => Some(*body),
                 _ => None,
             })
+            .chain(commit.queue.iter().filter_map(|change| match change {
+                mail::QueueChange::Enqueue { body, .. } => Some(*body),
+                _ => None,
+            }))
             .collect();
         let bodies = wanted.into_iter().filter_map(|body| Some((body, self.shared.staging.get(body)?))).collect();
         Box::pin(self.commit_now(commit, bodies))
@@ -309,6 +327,39 @@ impl MailStore for EmbeddedStore {
     fn remove_account(&self, account: &AccountName) -> Answer<'_, ()> {
         let account = account.clone();
         Box::pin(self.run(move |writer| writer.remove_account(&account)))
+    }
+
+    fn queue_entries(&self, after: Option<(QueueId, u32)>, limit: usize) -> Answer<'_, Vec<QueueEntry>> {
+        self.look(move |connection| queue::entries(connection, after, limit))
+    }
+
+    fn queued(&self, message: QueueId) -> Answer<'_, Option<QueuedMessage>> {
+        let shared = self.shared.clone();
+        // A few rows: reading them takes less than changing threads.
+        Box::pin(async move { shared.readers.read(|connection| queue::message(connection, message)) })
+    }
+
+    fn queued_messages(&self, after: QueueId, limit: usize) -> Answer<'_, Vec<QueuedMessage>> {
+        self.look(move |connection| queue::messages(connection, after, limit))
+    }
+
+    fn story(&self, message: QueueId) -> Answer<'_, Option<Story>> {
+        self.look(move |connection| queue::story(connection, message))
+    }
+
+    fn stories(&self, query: StoryQuery) -> Answer<'_, Vec<Story>> {
+        self.look(move |connection| queue::stories(connection, &query))
+    }
+
+    fn audit(&self) -> Answer<'_, Audit> {
+        self.look(queue::audit)
+    }
+
+    fn forget_stories(&self, before: UnixMillis, messages_max: u64) -> Answer<'_, ()> {
+        Box::pin(async move {
+            while self.run(move |writer| writer.forget_stories(before, messages_max)).await? {}
+            Ok(())
+        })
     }
 
     fn watch(&self, account: &AccountName) -> Watch {
@@ -462,7 +513,7 @@ mod tests {
         assert_eq!(store.mailboxes(&account).await.unwrap(), before);
         let create = mail::Change::CreateMailbox { name: mail::MailboxName::parse("x").unwrap(), special_use: None };
         let group = Group { account, changes: vec![create], quota: Quota::default() };
-        let answers = store.commit(Commit { groups: vec![group], together: false }).await.unwrap();
+        let answers = store.commit(Commit { groups: vec![group], together: false, ..Commit::default() }).await.unwrap();
         assert!(answers[0].is_ok());
     }
 
@@ -490,7 +541,7 @@ mod tests {
                 internal_date: mail::InternalDate::default(),
             };
             let group = Group { account: account.clone(), changes: vec![append], quota: Quota::default() };
-            store.commit(Commit { groups: vec![group], together: true }).await.unwrap();
+            store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await.unwrap();
             match commits {
                 1 => first = begun(),
                 _ if begun() > first + 1 => break,

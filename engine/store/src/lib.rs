@@ -7,11 +7,14 @@
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod embedded;
+pub mod queue;
 
 use bytes::Bytes;
 use mail::{
-    AccountName, BlobId, BodyId, ChangeError, Commit, MailboxId, MailboxInfo, ModSeq, Outcome, Snapshot, Uid, Usage,
+    AccountName, BlobId, BodyId, ChangeError, Commit, MailboxId, MailboxInfo, ModSeq, Outcome, QueueEntry, QueueId,
+    QueuedMessage, Snapshot, Uid, UnixMillis, Usage,
 };
+use queue::{Audit, Story, StoryQuery};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -140,6 +143,28 @@ pub trait MailStore: Send + Sync + 'static {
 
     /// Removes an account with all its mail.
     fn remove_account(&self, account: &AccountName) -> Answer<'_, ()>;
+
+    /// What waits in the queue, in order of message and number: at most `limit` entries after `after`.
+    fn queue_entries(&self, after: Option<(QueueId, u32)>, limit: usize) -> Answer<'_, Vec<QueueEntry>>;
+
+    /// A message of the queue, with the recipients that still wait.
+    fn queued(&self, message: QueueId) -> Answer<'_, Option<QueuedMessage>>;
+
+    /// Messages of the queue in order of name: at most `limit` after `after`.
+    fn queued_messages(&self, after: QueueId, limit: usize) -> Answer<'_, Vec<QueuedMessage>>;
+
+    /// What happened to a message.
+    fn story(&self, message: QueueId) -> Answer<'_, Option<Story>>;
+
+    /// Stories that a query asks for, the newest first.
+    fn stories(&self, query: StoryQuery) -> Answer<'_, Vec<Story>>;
+
+    /// Whether mail is conserved: every accepted recipient is delivered, bounced, discarded or in the queue.
+    fn audit(&self) -> Answer<'_, Audit>;
+
+    /// Forgets stories of messages that came before `before`, and the oldest beyond `messages_max`. What is in the queue
+    /// keeps its story.
+    fn forget_stories(&self, before: UnixMillis, messages_max: u64) -> Answer<'_, ()>;
 
     /// A watch on an account.
     fn watch(&self, account: &AccountName) -> Watch;

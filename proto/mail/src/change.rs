@@ -6,6 +6,7 @@
 use crate::mailbox::{
     AccountName, BodyId, FlagSet, InternalDate, MailboxId, MailboxName, ModSeq, SpecialUse, Uid, UidValidity,
 };
+use crate::queue::QueueChange;
 use crate::quota::Quota;
 use crate::uid_set::UidSet;
 
@@ -130,6 +131,9 @@ pub struct Commit {
     /// All or nothing: when one group is refused, none is applied, and the others answer
     /// [`ChangeError::NotApplied`]. For a message to several accounts that gets a single reply.
     pub together: bool,
+    /// What becomes of queue and stories, in order. It takes effect with the groups: not at all when `together` holds
+    /// and a group was refused.
+    pub queue: Vec<QueueChange>,
 }
 
 /// What a change did. One for each change of an accepted group, in order.

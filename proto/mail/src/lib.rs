@@ -25,8 +25,12 @@ pub use mailbox::{
     AccountName, BlobId, BodyId, FlagSet, Flags, InternalDate, Keyword, MailboxId, MailboxInfo, MailboxName, ModSeq,
     SpecialUse, Uid, UidValidity,
 };
+pub use queue::{
+    Attempt, QueueChange, QueueEntry, QueueState, QueuedEnvelope, QueuedMessage, QueuedRecipient, Settled, UnixMillis,
+};
 pub use quota::{Quota, Usage};
 pub use secret::Secret;
 pub use snapshot::{Message, Snapshot};
 pub use status::{EnhancedStatus, Reply};
+pub use story::{Arrival, Event, Happening};
 pub use uid_set::UidSet;

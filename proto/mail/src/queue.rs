@@ -85,6 +85,9 @@ pub struct QueuedRecipient {
     pub number: u32,
     /// Whom it is for, with DSN parameters.
     pub recipient: Recipient,
+    /// The address of ours that led to it, where an alias or a redirection did. Then the message is forwarded, and its
+    /// reverse-path is rewritten on the way out.
+    pub via: Option<Address>,
     /// How it waits.
     pub state: QueueState,
     /// Tries so far.
@@ -173,8 +176,8 @@ pub enum QueueChange {
         delivered: u32,
         /// Recipients thrown away by a rule.
         discarded: u32,
-        /// What is told of it.
-        event: Event,
+        /// How it begins.
+        events: Vec<Event>,
     },
     /// Puts recipients into the queue. [`Begin`](QueueChange::Begin) of the same message comes before it. The ledger
     /// counts them as accepted.

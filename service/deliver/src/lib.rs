@@ -29,7 +29,7 @@ pub fn commit(
         }],
         quota: directory.quota(account),
     };
-    Commit { groups: accounts(routes).into_iter().map(group).collect(), together }
+    Commit { groups: accounts(routes).into_iter().map(group).collect(), together, ..Commit::default() }
 }
 
 /// The accounts that routes lead to, each once, in the order they are first named.

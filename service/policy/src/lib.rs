@@ -253,7 +253,7 @@ mod tests {
             internal_date: InternalDate { unix_seconds: 0, zone_minutes: 0 },
         };
         let group = Group { account: name(account), changes: vec![change], quota: Quota::default() };
-        assert!(store.commit(Commit { groups: vec![group], together: true }).await.unwrap()[0].is_ok());
+        assert!(store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await.unwrap()[0].is_ok());
     }
 
     fn name(text: &str) -> AccountName {

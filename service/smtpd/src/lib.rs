@@ -517,7 +517,7 @@ mod tests {
         let change = Change::Append { mailbox, body: body.id, flags: FlagSet::default(), internal_date: now() };
         let account = AccountName::parse(account).unwrap();
         let group = Group { account, changes: vec![change], quota: Quota::default() };
-        assert!(store.commit(Commit { groups: vec![group], together: true }).await.unwrap()[0].is_ok());
+        assert!(store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await.unwrap()[0].is_ok());
     }
 
     impl World {

@@ -172,7 +172,7 @@ async fn deliver_afterwards(
             },
         ];
         let group = Group { account: name_of(name)?, changes, quota: Quota::default() };
-        let answers = store.commit(Commit { groups: vec![group], together: false }).await;
+        let answers = store.commit(Commit { groups: vec![group], together: false, ..Commit::default() }).await;
         let answer = answers.map_err(|error| format!("{name}: no new mail: {error}"))?.pop();
         let Some(Ok(outcomes)) = answer else { return Err(format!("{name}: no new mail: {answer:?}")) };
         for outcome in outcomes {

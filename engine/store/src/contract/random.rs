@@ -58,7 +58,7 @@ async fn one_commit(store: &dyn MailStore, model: &mut Model, random: &mut Rando
         };
         groups.push(Group { account, changes, quota });
     }
-    let commit = Commit { groups, together: random.below(3) == 0 };
+    let commit = Commit { groups, together: random.below(3) == 0, ..Commit::default() };
     let before = mod_sequences(store, &commit).await;
     let answers = store.commit(commit.clone()).await.expect("commits");
     model.commit(&commit, &answers);

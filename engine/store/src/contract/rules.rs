@@ -299,7 +299,7 @@ pub async fn groups_are_refused_alone_or_together(store: &dyn MailStore) {
             Group { account, changes: vec![create, append("INBOX", body)], quota }
         })
     };
-    let together = Commit { groups: groups(staged.id).to_vec(), together: true };
+    let together = Commit { groups: groups(staged.id).to_vec(), together: true, ..Commit::default() };
     let answers = store.commit(together).await.unwrap();
     assert_eq!(answers, [Err(ChangeError::NotApplied), Err(ChangeError::OverQuota)]);
     assert_eq!(id(store, &good, "made").await, None);
@@ -313,11 +313,11 @@ pub async fn groups_are_refused_alone_or_together(store: &dyn MailStore) {
     let again = stage(store, b"again", b"");
     let mut groups = groups(again.id).map(|group| Group { account: good.clone(), ..group });
     groups[0].changes.remove(0);
-    let answers = store.commit(Commit { groups: groups.to_vec(), together: true }).await.unwrap();
+    let answers = store.commit(Commit { groups: groups.to_vec(), together: true, ..Commit::default() }).await.unwrap();
     assert_eq!(answers, [Err(ChangeError::NotApplied), Err(ChangeError::MailboxExists)]);
     assert_eq!(store.usage(&good).await.unwrap(), Usage { octets: 7, messages: 1 });
     groups[1].changes.clear();
-    let answers = store.commit(Commit { groups: groups.to_vec(), together: true }).await.unwrap();
+    let answers = store.commit(Commit { groups: groups.to_vec(), together: true, ..Commit::default() }).await.unwrap();
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(store.usage(&good).await.unwrap(), Usage { octets: 12, messages: 2 });
 }
@@ -345,7 +345,7 @@ pub async fn bodies_are_taken_once(store: &dyn MailStore) {
     // A commit holds its bodies from the call on, whoever drops them meanwhile.
     let held = stage(store, b"held", b"");
     let group = Group { account: first.clone(), changes: vec![append("INBOX", held.id)], quota };
-    let commit = store.commit(Commit { groups: vec![group], together: false });
+    let commit = store.commit(Commit { groups: vec![group], together: false, ..Commit::default() });
     drop(held);
     assert!(commit.await.unwrap()[0].is_ok());
 }

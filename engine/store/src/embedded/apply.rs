@@ -3,6 +3,7 @@
 use super::account::{Account, Tree};
 use super::batch::{Batch, MailboxNews, Working};
 use super::picture::Edit;
+use super::queue;
 use super::record::Place;
 use super::staging::Staged;
 use super::tables;
@@ -26,6 +27,7 @@ pub fn write(
         write_account(connection, working)?;
     }
     let mut references: HashMap<BlobId, i64> = batch.references.clone();
+    queue::write(connection, &batch.queue, &mut references)?;
     let mut live: BTreeMap<u32, i64> = BTreeMap::new();
     for (staged, place) in placed {
         let refs = references.remove(&staged.blob).unwrap_or(0);

@@ -4,10 +4,11 @@ use super::account::{Account, Head, Mailbox, Tree};
 use super::decide::{Decision, World, decide};
 use super::load::load_picture;
 use super::picture::{Delta, Pictures};
+use super::queue::QueueWork;
 use super::staging::Staged;
 use super::{database_error, now_seconds};
 use crate::{GroupOutcome, StoreError};
-use mail::{AccountName, BlobId, BodyId, ChangeError, Commit, Group, MailboxId, ModSeq, Snapshot, Uid};
+use mail::{AccountName, BlobId, BodyId, ChangeError, Commit, Group, MailboxId, ModSeq, QueueChange, Snapshot, Uid};
 use rusqlite::Connection;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct Batch {
     pub references: HashMap<BlobId, i64>,
     /// Staged bodies that become blobs.
     pub bodies: Vec<Arc<Staged>>,
+    /// What becomes of queue and stories, in the order of the commits.
+    pub queue: Vec<QueueWork>,
 }
 
 /// The staged bodies that a commit refers to.
@@ -77,6 +80,43 @@ pub type Offered = Vec<(BodyId, Arc<Staged>)>;
 impl Batch {
     /// Decides a commit. An error means that the whole batch is lost: what was decided may lean on it.
     pub fn decide(
+        &mut self,
+        commit: &Commit,
+        offered: &Offered,
+        known: &mut dyn FnMut(&AccountName) -> Option<Account>,
+        ground: &mut Ground<'_>,
+    ) -> Result<Vec<GroupOutcome>, StoreError> {
+        let answers = self.decide_groups(commit, offered, known, ground)?;
+        if !commit.together || answers.iter().all(Result::is_ok) {
+            self.accept_queue(&commit.queue, offered);
+        }
+        Ok(answers)
+    }
+
+    /// Takes up what is to become of the queue. Every body was found before.
+    fn accept_queue(&mut self, changes: &[QueueChange], offered: &Offered) {
+        for change in changes {
+            let body = match change {
+                QueueChange::Enqueue { body, .. } => {
+                    offered.iter().find(|(id, _)| id == body).map(|(_, staged)| staged)
+                }
+                _ => None,
+            };
+            if let Some(staged) = body {
+                *self.references.entry(staged.blob).or_default() += 1;
+                self.take_body(staged);
+            }
+            self.queue.push(QueueWork { change: change.clone(), blob: body.map(|staged| staged.blob) });
+        }
+    }
+
+    fn take_body(&mut self, staged: &Arc<Staged>) {
+        if !self.bodies.iter().rev().any(|taken| Arc::ptr_eq(taken, staged)) {
+            self.bodies.push(staged.clone());
+        }
+    }
+
+    fn decide_groups(
         &mut self,
         commit: &Commit,
         offered: &Offered,
@@ -143,11 +183,14 @@ impl Batch {
 
     /// Whether anything is to be written.
     pub fn is_idle(&self) -> bool {
-        self.accounts.values().all(|working| {
-            working.before.as_ref().is_some_and(|(head, tree)| {
-                *head == working.account.head && Arc::ptr_eq(tree, &working.account.tree) && working.dirty.is_empty()
+        self.queue.is_empty()
+            && self.accounts.values().all(|working| {
+                working.before.as_ref().is_some_and(|(head, tree)| {
+                    *head == working.account.head
+                        && Arc::ptr_eq(tree, &working.account.tree)
+                        && working.dirty.is_empty()
+                })
             })
-        })
     }
 
     /// Takes an account in: from memory, from the database, or new.
@@ -197,11 +240,8 @@ impl Batch {
             *self.references.entry(blob).or_default() += change;
         }
         for body in decision.bodies {
-            let staged = offered.iter().find(|(id, _)| *id == body).map(|(_, staged)| staged);
-            if let Some(staged) = staged
-                && !self.bodies.iter().rev().any(|taken| Arc::ptr_eq(taken, staged))
-            {
-                self.bodies.push(staged.clone());
+            if let Some((_, staged)) = offered.iter().find(|(id, _)| *id == body) {
+                self.take_body(staged);
             }
         }
         decision.outcomes

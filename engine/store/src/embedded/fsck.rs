@@ -255,13 +255,42 @@ const CHECKS: &[Check] = &[
         repair: "UPDATE message SET size = raw FROM blob WHERE blob.id = message.blob AND size != raw",
     },
     Check {
+        what: "octets of a queued message",
+        query: "SELECT 'queue ' || printf('%X', message), 0, 1 FROM queued WHERE blob NOT IN (SELECT id FROM blob)",
+        repair: "UPDATE ledger SET discarded = discarded + (SELECT count(*) FROM queued_recipient AS q
+                     WHERE q.message = ledger.message)
+                 WHERE message IN (SELECT message FROM queued WHERE blob NOT IN (SELECT id FROM blob));
+                 DELETE FROM queued_recipient WHERE message IN
+                     (SELECT message FROM queued WHERE blob NOT IN (SELECT id FROM blob));
+                 DELETE FROM queued WHERE blob NOT IN (SELECT id FROM blob)",
+    },
+    Check {
+        what: "number of recipients",
+        query: "SELECT 'queue ' || printf('%X', message), 0, 1 FROM queued
+                WHERE message NOT IN (SELECT message FROM queued_recipient)",
+        repair: "DELETE FROM queued WHERE message NOT IN (SELECT message FROM queued_recipient)",
+    },
+    Check {
+        what: "number of accepted recipients",
+        query: "SELECT 'message ' || printf('%X', ledger.message), accepted,
+                    delivered + bounced + discarded + coalesce(waiting, 0) AS right
+                FROM ledger LEFT JOIN (SELECT message, count(*) AS waiting FROM queued_recipient GROUP BY message)
+                    AS queue ON queue.message = ledger.message
+                WHERE accepted != right",
+        repair: "UPDATE ledger SET accepted = delivered + bounced + discarded +
+                     (SELECT count(*) FROM queued_recipient AS q WHERE q.message = ledger.message)",
+    },
+    Check {
         what: "number of references",
         query: "SELECT 'blob ' || id, refs, coalesce(used, 0) FROM blob
-                LEFT JOIN (SELECT blob, count(*) AS used FROM message GROUP BY blob) AS uses ON uses.blob = id
-                WHERE refs != coalesce(used, 0)",
-        repair: "UPDATE blob SET refs = 0 WHERE refs != 0 AND id NOT IN (SELECT blob FROM message);
+                LEFT JOIN (SELECT blob, count(*) AS used
+                           FROM (SELECT blob FROM message UNION ALL SELECT blob FROM queued) GROUP BY blob) AS uses
+                ON uses.blob = id WHERE refs != coalesce(used, 0)",
+        repair: "UPDATE blob SET refs = 0
+                 WHERE refs != 0 AND id NOT IN (SELECT blob FROM message UNION SELECT blob FROM queued);
                  UPDATE blob SET refs = used
-                 FROM (SELECT blob AS used_blob, count(*) AS used FROM message GROUP BY blob)
+                 FROM (SELECT blob AS used_blob, count(*) AS used
+                       FROM (SELECT blob FROM message UNION ALL SELECT blob FROM queued) GROUP BY blob)
                  WHERE used_blob = id AND refs != used",
     },
     Check {

@@ -13,7 +13,7 @@ use super::tail::{Syncer, Tail};
 use super::upkeep::Signal;
 use super::{Shared, database_error, disk_error, now_seconds};
 use crate::{GroupOutcome, StoreError};
-use mail::{AccountName, Commit, MailboxId, ModSeq, Uid};
+use mail::{AccountName, Commit, MailboxId, ModSeq, QueueChange, Uid};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,7 +119,7 @@ impl Writer {
                 // Before the answers: a watch made by whoever heard one must not tell of what that one knows.
                 self.shared.watches.wake(changed);
                 for (waiting, answer) in waiting.into_iter().zip(answers) {
-                    let _ = waiting.reply.send(Ok(answer));
+                    let _ = waiting.reply.send(answer);
                 }
             }
             Err(error) => {
@@ -137,7 +137,7 @@ impl Writer {
     fn try_commit(
         &mut self,
         waiting: &[Waiting],
-    ) -> Result<(Vec<Vec<GroupOutcome>>, Vec<(AccountName, ModSeq)>), StoreError> {
+    ) -> Result<(Vec<Result<Vec<GroupOutcome>, StoreError>>, Vec<(AccountName, ModSeq)>), StoreError> {
         let mut batch = Batch::default();
         let mut answers = Vec::with_capacity(waiting.len());
         for waiting in waiting {
@@ -145,7 +145,11 @@ impl Writer {
             let mut ground =
                 Ground { connection: &self.connection, pictures: &self.shared.pictures, counters: &mut self.counters };
             let offered = &waiting.bodies;
-            answers.push(batch.decide(&waiting.commit, offered, &mut |name| known.remove(name), &mut ground)?);
+            if !has_queued_bodies(&waiting.commit, offered) {
+                answers.push(Err(StoreError::NoSuchBlob));
+                continue;
+            }
+            answers.push(Ok(batch.decide(&waiting.commit, offered, &mut |name| known.remove(name), &mut ground)?));
         }
         let placed = if batch.is_idle() { Vec::new() } else { self.make_durable(&batch)? };
         let changed = self.publish(batch, &placed);
@@ -330,6 +334,17 @@ impl Writer {
         self.known.remove(account);
         self.shared.accounts.remove(account);
     }
+}
+
+/// Whether everything that is to be queued has octets that no earlier commit took. A queue change cannot be refused by
+/// itself, so that the whole commit is.
+fn has_queued_bodies(commit: &Commit, offered: &Offered) -> bool {
+    commit.queue.iter().all(|change| match change {
+        QueueChange::Enqueue { body, .. } => {
+            offered.iter().any(|(id, staged)| id == body && !staged.taken.load(Ordering::Relaxed))
+        }
+        _ => true,
+    })
 }
 
 /// Has the database tell the length of its log after each commit.

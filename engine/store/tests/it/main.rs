@@ -43,7 +43,7 @@ async fn commit(
     changes: Vec<Change>,
 ) -> Result<Vec<Outcome>, StoreError> {
     let group = Group { account: account.clone(), changes, quota: Quota::default() };
-    let mut answers = store.commit(Commit { groups: vec![group], together: false }).await?;
+    let mut answers = store.commit(Commit { groups: vec![group], together: false, ..Commit::default() }).await?;
     Ok(answers.remove(0).expect("accepted"))
 }
 

@@ -39,7 +39,7 @@ pub async fn carry_out(store: &EmbeddedStore, model: &Model, deed: &Deed, bodies
         groups.push(Group { account: name_of(account)?, changes, quota: Quota::default() });
     }
     let answers =
-        store.commit(Commit { groups, together: true }).await.map_err(|error| format!("{deed:?}: {error}"))?;
+        store.commit(Commit { groups, together: true, ..Commit::default() }).await.map_err(|error| format!("{deed:?}: {error}"))?;
     match answers.iter().find_map(|answer| answer.as_ref().err()) {
         Some(refusal) => Err(format!("{deed:?}: {refusal:?}")),
         None => Ok(()),
@@ -52,7 +52,7 @@ pub async fn deliver(store: &EmbeddedStore, account: &str, number: u64, bodies: 
     let changes = vec![append(MailboxName::inbox(), number, staged.id, FlagSet::default())];
     let group = Group { account: name_of(account)?, changes, quota: Quota::default() };
     let mut answers =
-        store.commit(Commit { groups: vec![group], together: false }).await.map_err(|error| error.to_string())?;
+        store.commit(Commit { groups: vec![group], together: false, ..Commit::default() }).await.map_err(|error| error.to_string())?;
     match answers.pop() {
         Some(Ok(outcomes)) => match outcomes.first() {
             Some(Outcome::Appended { uid, .. }) => Ok(uid.0),

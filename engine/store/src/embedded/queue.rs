@@ -1,0 +1,411 @@
+//! Queue and stories as rows: how changes are written, and how they are read again.
+
+use super::writer::Writer;
+use crate::StoreError;
+use crate::queue::{Audit, Ledger, STORIES_PER_ANSWER_MAX, Story, StoryQuery};
+use mail::{
+    AccountName, Address, Attempt, BlobId, DsnReturn, Event, Notify, QueueChange, QueueEntry, QueueId, QueueState,
+    QueuedEnvelope, QueuedMessage, QueuedRecipient, Recipient, ReversePath, Settled, UnixMillis,
+};
+use rusqlite::{Connection, OptionalExtension, Result, Row};
+use std::collections::HashMap;
+
+/// Most events kept of one message. Beyond it the latest are dropped: a message in a long queue tells of some thousand
+/// tries, and no more is ever read.
+const EVENTS_PER_MESSAGE_MAX: u32 = 5_000;
+/// Stories forgotten in one go.
+const FORGOTTEN_PER_STEP: usize = 500;
+/// Messages named by an audit.
+const UNBALANCED_NAMED_MAX: usize = 100;
+
+/// A change with the blob that its body becomes.
+#[derive(Clone)]
+pub struct QueueWork {
+    /// The change.
+    pub change: QueueChange,
+    /// The blob of an [`Enqueue`](QueueChange::Enqueue).
+    pub blob: Option<BlobId>,
+}
+
+/// Writes changes, in order. `references` learns which blobs are no longer needed.
+pub fn write(connection: &Connection, work: &[QueueWork], references: &mut HashMap<BlobId, i64>) -> Result<()> {
+    for QueueWork { change, blob } in work {
+        match change {
+            QueueChange::Begin { message, delivered, discarded, events } => {
+                begin(connection, *message, *delivered, *discarded, events)?;
+            }
+            QueueChange::Enqueue { envelope, recipients, .. } => {
+                // A body was found for each before the batch was decided.
+                if let Some(blob) = blob {
+                    enqueue(connection, envelope, *blob, recipients)?;
+                }
+            }
+            QueueChange::Wait { message, number, state, attempt, delay_reported } => {
+                wait(connection, *message, *number, *state, attempt.as_ref(), *delay_reported)?;
+            }
+            QueueChange::Settle { message, number, how } => settle(connection, *message, *number, *how, references)?,
+            QueueChange::Tell { message, event } => tell(connection, *message, event)?,
+        }
+    }
+    Ok(())
+}
+
+fn begin(connection: &Connection, message: QueueId, delivered: u32, discarded: u32, events: &[Event]) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO ledger (message, accepted, delivered, bounced, discarded, began) VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+    )?;
+    let accepted = u64::from(delivered) + u64::from(discarded);
+    statement.execute((message.0, accepted, delivered, discarded, json(&events)?)).map(|_| ())
+}
+
+fn enqueue(
+    connection: &Connection,
+    envelope: &QueuedEnvelope,
+    blob: BlobId,
+    recipients: &[QueuedRecipient],
+) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO queued (message, blob, arrived, reverse_path, account, parameters, envelope_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    statement.execute((
+        envelope.id.0,
+        blob.0,
+        envelope.arrived.0,
+        envelope.reverse_path.to_string(),
+        envelope.account.as_ref().map(AccountName::as_str),
+        parameters(envelope),
+        &envelope.envelope_id,
+    ))?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO queued_recipient
+             (message, number, address, notify, original, via, held, due, attempts, told, last)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    for queued in recipients {
+        let (held, due) = state_columns(queued.state);
+        statement.execute((
+            envelope.id.0,
+            queued.number,
+            queued.recipient.address.to_string(),
+            queued.recipient.notify.map(notify_column),
+            &queued.recipient.original,
+            queued.via.as_ref().map(Address::to_string),
+            held,
+            due,
+            queued.attempts,
+            queued.delay_reported,
+            queued.last.as_ref().map(json).transpose()?,
+        ))?;
+    }
+    let mut statement = connection.prepare_cached("UPDATE ledger SET accepted = accepted + ?2 WHERE message = ?1")?;
+    statement.execute((envelope.id.0, recipients.len())).map(|_| ())
+}
+
+fn wait(
+    connection: &Connection,
+    message: QueueId,
+    number: u32,
+    state: QueueState,
+    attempt: Option<&Attempt>,
+    delay_reported: bool,
+) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE queued_recipient SET held = ?3, due = ?4, attempts = attempts + ?5, last = coalesce(?6, last),
+             told = max(told, ?7)
+         WHERE message = ?1 AND number = ?2",
+    )?;
+    let (held, due) = state_columns(state);
+    let tries = u32::from(attempt.is_some());
+    let last = attempt.map(json).transpose()?;
+    statement.execute((message.0, number, held, due, tries, last, delay_reported)).map(|_| ())
+}
+
+/// The recipient's row goes, the ledger counts it, and with the last recipient the message goes too.
+fn settle(
+    connection: &Connection,
+    message: QueueId,
+    number: u32,
+    how: Settled,
+    references: &mut HashMap<BlobId, i64>,
+) -> Result<()> {
+    let mut statement = connection.prepare_cached("DELETE FROM queued_recipient WHERE message = ?1 AND number = ?2")?;
+    if statement.execute((message.0, number))? == 0 {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached(match how {
+        Settled::Delivered => "UPDATE ledger SET delivered = delivered + 1 WHERE message = ?1",
+        Settled::Bounced => "UPDATE ledger SET bounced = bounced + 1 WHERE message = ?1",
+        Settled::Discarded => "UPDATE ledger SET discarded = discarded + 1 WHERE message = ?1",
+    })?;
+    statement.execute([message.0])?;
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM queued WHERE message = ?1
+             AND NOT EXISTS (SELECT 1 FROM queued_recipient WHERE message = ?1) RETURNING blob",
+    )?;
+    if let Some(blob) = statement.query_row([message.0], |row| row.get(0).map(BlobId)).optional()? {
+        *references.entry(blob).or_default() -= 1;
+    }
+    Ok(())
+}
+
+fn tell(connection: &Connection, message: QueueId, event: &Event) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO event (message, number, event)
+         SELECT ?1, coalesce(max(number), 0) + 1, ?2 FROM event WHERE message = ?1
+         HAVING coalesce(max(number), 0) < ?3",
+    )?;
+    statement.execute((message.0, json(event)?, EVENTS_PER_MESSAGE_MAX)).map(|_| ())
+}
+
+/// Entries of the queue in order of message and number, those after `after`.
+pub fn entries(connection: &Connection, after: Option<(QueueId, u32)>, limit: usize) -> Result<Vec<QueueEntry>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT message, number, address, held, due, attempts, reverse_path, arrived
+         FROM queued_recipient JOIN queued USING (message)
+         WHERE (message, number) > (?1, ?2) ORDER BY message, number LIMIT ?3",
+    )?;
+    let (message, number) = after.map_or((-1, -1), |(message, number)| (message.0 as i64, i64::from(number)));
+    let rows = statement.query_map((message, number, limit), |row| {
+        Ok(QueueEntry {
+            message: QueueId(row.get(0)?),
+            number: row.get(1)?,
+            address: address(row, 2)?,
+            sender: row.get(6)?,
+            arrived: UnixMillis(row.get(7)?),
+            state: state(row.get(3)?, row.get(4)?),
+            attempts: row.get(5)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// Messages of the queue in order of name, those after `after`.
+pub fn messages(connection: &Connection, after: QueueId, limit: usize) -> Result<Vec<QueuedMessage>> {
+    let mut statement =
+        connection.prepare_cached("SELECT message FROM queued WHERE message > ?1 ORDER BY message LIMIT ?2")?;
+    let ids = statement.query_map((after.0, limit), |row| row.get(0).map(QueueId))?.collect::<Result<Vec<_>>>()?;
+    let found = ids.into_iter().map(|id| message(connection, id)).collect::<Result<Vec<_>>>()?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// A message of the queue.
+pub fn message(connection: &Connection, id: QueueId) -> Result<Option<QueuedMessage>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT blob, arrived, reverse_path, account, parameters, envelope_id, coalesce(raw, 0)
+         FROM queued LEFT JOIN blob ON blob.id = queued.blob WHERE message = ?1",
+    )?;
+    let row = statement.query_row([id.0], |row| {
+        let parameters: u32 = row.get(4)?;
+        let reverse_path: String = row.get(2)?;
+        let envelope = QueuedEnvelope {
+            id,
+            arrived: UnixMillis(row.get(1)?),
+            reverse_path: match reverse_path.as_str() {
+                "" => ReversePath::Null,
+                _ => ReversePath::Address(address(row, 2)?),
+            },
+            account: row.get::<_, Option<String>>(3)?.and_then(|name| AccountName::parse(&name)),
+            eight_bit: parameters & 1 != 0,
+            smtputf8: parameters & 2 != 0,
+            require_tls: parameters & 4 != 0,
+            dsn_return: match parameters & 24 {
+                8 => Some(DsnReturn::Full),
+                16 => Some(DsnReturn::Headers),
+                _ => None,
+            },
+            envelope_id: row.get(5)?,
+        };
+        Ok(QueuedMessage { envelope, blob: BlobId(row.get(0)?), octets: row.get(6)?, recipients: Vec::new() })
+    });
+    let Some(mut message) = row.optional()? else { return Ok(None) };
+    let mut statement = connection.prepare_cached(
+        "SELECT number, address, notify, original, held, due, attempts, told, last, via
+         FROM queued_recipient WHERE message = ?1 ORDER BY number",
+    )?;
+    let rows = statement.query_map([id.0], recipient)?;
+    message.recipients = rows.collect::<Result<Vec<_>>>()?;
+    Ok(Some(message))
+}
+
+fn recipient(row: &Row<'_>) -> Result<QueuedRecipient> {
+    let last: Option<String> = row.get(8)?;
+    Ok(QueuedRecipient {
+        number: row.get(0)?,
+        recipient: Recipient {
+            address: address(row, 1)?,
+            notify: row.get::<_, Option<u32>>(2)?.map(notify),
+            original: row.get(3)?,
+        },
+        via: if row.get_ref(9)? == rusqlite::types::ValueRef::Null { None } else { Some(address(row, 9)?) },
+        state: state(row.get(4)?, row.get(5)?),
+        attempts: row.get(6)?,
+        delay_reported: row.get(7)?,
+        // A try that cannot be read is history that is lost, no more.
+        last: last.and_then(|text| serde_json::from_str(&text).ok()),
+    })
+}
+
+/// The story of one message.
+pub fn story(connection: &Connection, id: QueueId) -> Result<Option<Story>> {
+    let mut statement = connection
+        .prepare_cached("SELECT accepted, delivered, bounced, discarded, began FROM ledger WHERE message = ?1")?;
+    let found = statement.query_row([id.0], |row| {
+        let ledger = Ledger {
+            messages: 1,
+            accepted: row.get(0)?,
+            delivered: row.get(1)?,
+            bounced: row.get(2)?,
+            discarded: row.get(3)?,
+            ..Ledger::default()
+        };
+        Ok((ledger, row.get::<_, String>(4)?))
+    });
+    let (mut ledger, mut events) = match found.optional()? {
+        Some((ledger, began)) => (Some(ledger), serde_json::from_str::<Vec<Event>>(&began).unwrap_or_default()),
+        None => (None, Vec::new()),
+    };
+    let mut statement = connection.prepare_cached("SELECT event FROM event WHERE message = ?1 ORDER BY number")?;
+    for text in statement.query_map([id.0], |row| row.get::<_, String>(0))? {
+        events.extend(serde_json::from_str::<Event>(&text?).ok());
+    }
+    if let Some(ledger) = &mut ledger {
+        let mut statement = connection
+            .prepare_cached("SELECT count(*), coalesce(sum(held), 0) FROM queued_recipient WHERE message = ?1")?;
+        let (queued, held) = statement.query_row([id.0], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?)))?;
+        (ledger.waiting, ledger.held) = (queued - held, held);
+    }
+    Ok((!events.is_empty() || ledger.is_some()).then_some(Story { message: id, events, ledger }))
+}
+
+/// Stories that a query asks for, the newest first. Reads through all that are kept: an administrator asks seldom, and an
+/// index of texts would cost every delivery.
+pub fn stories(connection: &Connection, query: &StoryQuery) -> Result<Vec<Story>> {
+    let after = query.after.0.saturating_mul(1_000);
+    let pattern = query.text.as_ref().map(|text| {
+        let inner = json_text(text);
+        format!("%{}%", inner.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
+    });
+    let mut statement = connection.prepare_cached(
+        "SELECT message FROM (
+             SELECT message FROM ledger WHERE message > ?1 AND (?2 IS NULL OR began LIKE ?2 ESCAPE '\\')
+             UNION
+             SELECT message FROM event WHERE message > ?1 AND (?2 IS NULL OR event LIKE ?2 ESCAPE '\\'))
+         ORDER BY message DESC LIMIT ?3",
+    )?;
+    let limit = query.limit.min(STORIES_PER_ANSWER_MAX);
+    let rows = statement.query_map((after, pattern, limit), |row| row.get(0).map(QueueId))?;
+    let ids = rows.collect::<Result<Vec<_>>>()?;
+    let found = ids.into_iter().map(|id| story(connection, id)).collect::<Result<Vec<_>>>()?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The conservation of mail: every accepted recipient is delivered, bounced, discarded or in the queue.
+pub fn audit(connection: &Connection) -> Result<Audit> {
+    let mut total = connection.query_row(
+        "SELECT count(*), coalesce(sum(accepted), 0), coalesce(sum(delivered), 0), coalesce(sum(bounced), 0),
+             coalesce(sum(discarded), 0) FROM ledger",
+        [],
+        |row| {
+            Ok(Ledger {
+                messages: row.get(0)?,
+                accepted: row.get(1)?,
+                delivered: row.get(2)?,
+                bounced: row.get(3)?,
+                discarded: row.get(4)?,
+                ..Ledger::default()
+            })
+        },
+    )?;
+    (total.waiting, total.held) = connection.query_row(
+        "SELECT coalesce(sum(held = 0), 0), coalesce(sum(held), 0) FROM queued_recipient",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let mut statement = connection.prepare(
+        "WITH waiting AS (SELECT message, count(*) AS recipients FROM queued_recipient GROUP BY message)
+         SELECT message FROM ledger LEFT JOIN waiting USING (message)
+             WHERE accepted != delivered + bounced + discarded + coalesce(recipients, 0)
+         UNION SELECT message FROM waiting WHERE message NOT IN (SELECT message FROM ledger)
+         LIMIT ?1",
+    )?;
+    let unbalanced = statement.query_map([UNBALANCED_NAMED_MAX], |row| row.get(0).map(QueueId))?;
+    Ok(Audit { total, unbalanced: unbalanced.collect::<Result<_>>()? })
+}
+
+impl Writer {
+    /// Forgets the oldest stories: those before `before`, and those beyond `messages_max`. What is still in the queue
+    /// stays. Gives whether there may be more.
+    pub fn forget_stories(&mut self, before: UnixMillis, messages_max: u64) -> std::result::Result<bool, StoreError> {
+        self.transaction(|connection, _| {
+            let surplus: Option<u64> = connection
+                .prepare_cached("SELECT message FROM ledger ORDER BY message DESC LIMIT 1 OFFSET ?1")?
+                .query_row([messages_max], |row| row.get(0))
+                .optional()?;
+            let before = before.0.saturating_mul(1_000).max(surplus.map_or(0, |message| message + 1));
+            let stale = |table: &str| {
+                format!(
+                    "DELETE FROM {table} WHERE message IN (SELECT DISTINCT message FROM {table}
+                     WHERE message < ?1 AND message NOT IN (SELECT message FROM queued) ORDER BY message LIMIT ?2)"
+                )
+            };
+            let mut forgotten = 0;
+            for table in ["ledger", "event"] {
+                forgotten += connection.prepare_cached(&stale(table))?.execute((before, FORGOTTEN_PER_STEP))?;
+            }
+            Ok(forgotten >= FORGOTTEN_PER_STEP)
+        })
+    }
+}
+
+fn parameters(envelope: &QueuedEnvelope) -> u32 {
+    let dsn = match envelope.dsn_return {
+        None => 0,
+        Some(DsnReturn::Full) => 8,
+        Some(DsnReturn::Headers) => 16,
+    };
+    u32::from(envelope.eight_bit) | u32::from(envelope.smtputf8) << 1 | u32::from(envelope.require_tls) << 2 | dsn
+}
+
+fn notify_column(notify: Notify) -> u32 {
+    match notify {
+        Notify::Never => 0,
+        Notify::On { success, failure, delay } => u32::from(success) | u32::from(failure) << 1 | u32::from(delay) << 2,
+    }
+}
+
+fn notify(column: u32) -> Notify {
+    match column {
+        0 => Notify::Never,
+        on => Notify::On { success: on & 1 != 0, failure: on & 2 != 0, delay: on & 4 != 0 },
+    }
+}
+
+fn state_columns(state: QueueState) -> (bool, u64) {
+    match state {
+        QueueState::Waiting(due) => (false, due.0),
+        QueueState::Held => (true, 0),
+    }
+}
+
+fn state(held: bool, due: u64) -> QueueState {
+    if held { QueueState::Held } else { QueueState::Waiting(UnixMillis(due)) }
+}
+
+fn address(row: &Row<'_>, column: usize) -> Result<Address> {
+    let text: String = row.get(column)?;
+    Address::parse(&text).map_err(|error| {
+        let cause = format!("{text:?} is no address: {error:?}");
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, cause.into())
+    })
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// A text as it stands between the quotes of JSON.
+fn json_text(text: &str) -> String {
+    let quoted = serde_json::to_string(text).unwrap_or_default();
+    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()
+}
