@@ -54,12 +54,20 @@ pub enum Command {
     /// Domains whose mail is delivered here.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// Keys that sign the mail of our domains.
+    #[command(subcommand)]
+    Dkim(DkimCommand),
     /// Passwords.
     #[command(subcommand)]
     Password(PasswordCommand),
     /// What accounts hold and may hold.
     #[command(subcommand)]
     Quota(QuotaCommand),
+    /// The queue: mail that must leave this machine, or cannot be delivered now.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Tell what happened to a message, every decision with its evidence, and where it is now.
+    Why(Why),
     /// Check the store, message by message. The server must not be running.
     Fsck(Fsck),
     /// Print completions for a shell.
@@ -73,6 +81,13 @@ pub enum Command {
         /// The folder.
         folder: PathBuf,
     },
+}
+
+impl Command {
+    /// Whether it becomes a server, which a SIGHUP makes reload instead of ending it.
+    pub fn serves(&self) -> bool {
+        matches!(self, Command::Demo(_) | Command::Serve)
+    }
 }
 
 /// `demo`
@@ -224,6 +239,174 @@ pub enum DomainCommand {
         /// Which.
         domain: String,
     },
+}
+
+/// `dkim`
+#[derive(Debug, Subcommand)]
+pub enum DkimCommand {
+    /// Make keys for a domain and print the DNS records to publish. The first ones sign at once; later ones when they are
+    /// activated.
+    Key {
+        /// Which domain.
+        domain: String,
+        /// Name of the key in DNS; with two keys the start of their names. Default: the day of today.
+        #[arg(long)]
+        selector: Option<String>,
+        /// Kind of key. Ed25519 is better and not known to every verifier, so it stands beside RSA, never alone.
+        #[arg(long, value_enum, default_value_t = DkimAlgorithm::Both)]
+        algorithm: DkimAlgorithm,
+        /// Size of an RSA key: 2048, 3072 or 4096.
+        #[arg(long, default_value_t = 2_048)]
+        bits: u32,
+    },
+    /// List keys.
+    List,
+    /// Replace the keys of a domain: make and publish the next ones; when DNS shows them, --activate; when no mail is
+    /// about any more that an old one signed, --retire it.
+    Rotate {
+        /// Which domain.
+        domain: String,
+        /// Let the published keys sign, in the place of those that sign now.
+        #[arg(long)]
+        activate: bool,
+        /// Retire the key of this name; remove it if it signs no more.
+        #[arg(long, value_name = "SELECTOR", conflicts_with = "activate")]
+        retire: Option<String>,
+    },
+    /// Print the DNS records of a domain's keys, as lines of a zone file.
+    Record {
+        /// Which domain.
+        domain: String,
+    },
+}
+
+/// Kinds of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DkimAlgorithm {
+    /// RSA, which every verifier knows.
+    Rsa,
+    /// Ed25519.
+    Ed25519,
+    /// A key of each.
+    Both,
+}
+
+/// `queue`
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// List messages with their recipients and the reason of the last failure. `*` is being tried, `!` is held.
+    List {
+        /// Which; everything without a condition.
+        #[command(flatten)]
+        selection: QueueSelection,
+        /// Most messages to list.
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// Show one message of the queue with all that is known of it.
+    Show {
+        /// Its queue id.
+        id: String,
+    },
+    /// Sum up the queue by destination and age.
+    Summary,
+    /// Let mail wait until it is released.
+    Hold {
+        /// Which.
+        #[command(flatten)]
+        selection: QueueSelection,
+    },
+    /// Let held mail go on at once.
+    Release {
+        /// Which.
+        #[command(flatten)]
+        selection: QueueSelection,
+    },
+    /// Try waiting mail at once, and forget that its destinations are down.
+    Retry {
+        /// Which.
+        #[command(flatten)]
+        selection: QueueSelection,
+    },
+    /// Give mail up at once; its senders are told.
+    Bounce {
+        /// Which.
+        #[command(flatten)]
+        selection: QueueSelection,
+        /// What the senders are told.
+        #[arg(long = "because", default_value = "returned by the administrator")]
+        because: String,
+    },
+    /// Delete mail from the queue. Nobody is told.
+    Delete {
+        /// Which.
+        #[command(flatten)]
+        selection: QueueSelection,
+    },
+    /// Prove that mail is conserved: every accepted recipient is delivered, bounced, discarded by a named rule, or here.
+    Audit,
+}
+
+/// Which recipients of the queue are meant: those that fit every condition.
+#[derive(Debug, Clone, Args, Default)]
+pub struct QueueSelection {
+    /// Queue ids.
+    pub ids: Vec<String>,
+    /// Everything that fits the other conditions.
+    #[arg(long)]
+    pub all: bool,
+    /// From this address or domain; `<>` for bounces.
+    #[arg(long, value_name = "ADDRESS")]
+    pub sender: Option<String>,
+    /// For this address or domain.
+    #[arg(long, value_name = "ADDRESS")]
+    pub recipient: Option<String>,
+    /// For this destination, as `queue summary` names it, or its domain.
+    #[arg(long)]
+    pub destination: Option<String>,
+    /// Submitted by this account.
+    #[arg(long)]
+    pub account: Option<String>,
+    /// Older than this, such as 90s, 30m, 12h, 2d.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub older_than: Option<u64>,
+    /// With this text in the reason of the last failure.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Only what is held.
+    #[arg(long, conflicts_with = "not_held")]
+    pub held: bool,
+    /// Only what is not held.
+    #[arg(long)]
+    pub not_held: bool,
+}
+
+/// `why`
+#[derive(Debug, Args)]
+pub struct Why {
+    /// Queue id, message-id, or an address; without it, the newest messages.
+    pub about: Option<String>,
+    /// Only messages that came within this time, such as 90s, 30m, 12h, 2d.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub within: Option<u64>,
+    /// Most messages to tell of.
+    #[arg(long, default_value_t = 10)]
+    pub limit: usize,
+}
+
+/// Reads a span of time: a number with s, m, h, d or w; seconds without.
+fn seconds(text: &str) -> Result<u64, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return Err("write a number with s, m, h, d or w".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write a number with s, m, h, d or w".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "too long".to_owned())
 }
 
 /// `password`

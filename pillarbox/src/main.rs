@@ -13,7 +13,12 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // First of all: a reload may be asked for before the server knows how to do one.
+    serve::hold_hangup();
     let cli = cli::Cli::parse();
+    if !cli.command.serves() {
+        serve::release_hangup();
+    }
     let output = output::Output::new(cli.json);
     match command::run(&cli, &output) {
         Ok(code) => code,

@@ -1,4 +1,4 @@
-//! Text dialogues: what a client sends and what it must be told, in the notation of the RFCs.
+//! Text dialogues: what one side sends and what it must be told, in the notation of the RFCs.
 //!
 //! One file is one dialogue, read line by line:
 //!
@@ -27,13 +27,22 @@
 //!
 //! All output must be expected: before the next line that is not `S:`, and at the end of the file. A machine that
 //! closes needs the line `CLOSE:`. Consecutive `C:` lines go out together ([`Split`] says how).
+//!
+//! The machine may also be the client ([`Side::Client`]). Then `C:` and `S:` change places: `S:` lines are what the server
+//! sends, `C:` lines are the patterns of what the client must send. Beside them stand
+//!
+//! | line | meaning |
+//! | --- | --- |
+//! | `H: pattern` | what the house is told, in order with the `C:` lines: a line of output that begins with `H: ` |
+//!
+//! `END:` in place of `TLS:` says that the handshake failed.
 
 mod expect;
 mod replay;
 mod tcp;
 
 pub use replay::{Split, replay};
-pub use tcp::replay_tcp;
+pub use tcp::{Wire, connect, replay_over, replay_tcp};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,9 +51,51 @@ use std::time::Duration;
 /// The world of a dialogue that names none.
 pub const WORLD_DEFAULT: &str = "small";
 
+/// Which side of a dialogue the machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Side {
+    /// It is sent the `C:` lines and says the `S:` lines.
+    #[default]
+    Server,
+    /// It is sent the `S:` lines and says the `C:` lines.
+    Client,
+}
+
+impl Side {
+    /// The mark of what the machine is sent.
+    fn sent(self) -> &'static str {
+        match self {
+            Side::Server => "C",
+            Side::Client => "S",
+        }
+    }
+
+    /// The mark of what the machine says.
+    fn said(self) -> &'static str {
+        match self {
+            Side::Server => "S",
+            Side::Client => "C",
+        }
+    }
+
+    /// A line of output, or a pattern of one, as it stands in a file.
+    fn written(self, line: &str) -> String {
+        match self {
+            Side::Client if line.starts_with(HOUSE) => line.to_owned(),
+            Side::Server | Side::Client if line.is_empty() => format!("{}:", self.said()),
+            Side::Server | Side::Client => format!("{}: {line}", self.said()),
+        }
+    }
+}
+
+/// How a line begins that the house is told.
+const HOUSE: &str = "H: ";
+
 /// A dialogue as read from its file.
 #[derive(Debug, Clone)]
 pub struct Dialogue {
+    /// Which side the machine is.
+    pub side: Side,
     /// The file's name without extension.
     pub name: String,
     /// The first line without `# `: the rule, and what the dialogue shows of it.
@@ -105,6 +156,14 @@ pub struct Reply {
 /// # Panics
 /// With file and line where a file is not a dialogue; if the folder cannot be read or holds no dialogue.
 pub fn load(folder: &Path) -> Vec<Dialogue> {
+    load_for(Side::Server, folder)
+}
+
+/// Reads every `.txt` file of a folder as dialogues in which the machine is that side; else like [`load`].
+///
+/// # Panics
+/// As [`load`].
+pub fn load_for(side: Side, folder: &Path) -> Vec<Dialogue> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.unwrap_or_else(|error| panic!("{}: {error}", folder.display())).path())
@@ -114,13 +173,18 @@ pub fn load(folder: &Path) -> Vec<Dialogue> {
     assert!(!paths.is_empty(), "{}: no dialogue in this folder", folder.display());
     let read = |path: &PathBuf| {
         let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        parse(path, &text)
+        parse_for(side, path, &text)
     };
     paths.iter().map(|path| read(path).unwrap_or_else(|error| panic!("{error}"))).collect()
 }
 
 /// Reads one dialogue. The error names file and line.
 pub fn parse(path: &Path, text: &str) -> Result<Dialogue, String> {
+    parse_for(Side::Server, path, text)
+}
+
+/// Reads one dialogue in which the machine is that side. The error names file and line.
+pub fn parse_for(side: Side, path: &Path, text: &str) -> Result<Dialogue, String> {
     let raw: Vec<String> = text.lines().map(str::to_owned).collect();
     let rule = raw
         .first()
@@ -128,6 +192,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Dialogue, String> {
         .filter(|rule| rule.contains(": "))
         .ok_or_else(|| format!("{}:1: the first line must be `# RULE: what it shows`", path.display()))?;
     let mut dialogue = Dialogue {
+        side,
         name: path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
         rule: rule.to_owned(),
         world: WORLD_DEFAULT.to_owned(),
@@ -164,20 +229,25 @@ fn take_line(dialogue: &mut Dialogue, number: usize, line: &str) -> Result<(), &
     }
     let (word, text) = line.split_once(':').ok_or("not a line of a dialogue")?;
     let text = text.strip_prefix(' ').unwrap_or(text);
+    let side = dialogue.side;
     let scene = dialogue.scenes.last_mut().ok_or("nothing to answer")?;
     if scene.closes {
         return Err("the connection is closed already");
     }
     let stimulus = match (word, text) {
-        ("S", pattern) => {
+        (mark, pattern) if mark == side.said() => {
             scene.replies.push(Reply { pattern: pattern.to_owned(), line: number });
+            return Ok(());
+        }
+        ("H", pattern) if side == Side::Client => {
+            scene.replies.push(Reply { pattern: format!("{HOUSE}{pattern}"), line: number });
             return Ok(());
         }
         ("CLOSE", "") => {
             scene.closes = true;
             return Ok(());
         }
-        ("C", text) => {
+        (mark, text) if mark == side.sent() => {
             let octets = unescape(text)?;
             if let (Stimulus::Send(before), true) = (&mut scene.stimulus, scene.replies.is_empty()) {
                 before.extend(octets);
@@ -204,7 +274,7 @@ fn head(dialogue: &mut Dialogue, number: usize) {
     }
 }
 
-/// The octets of a `C:` line.
+/// The octets of a line that is sent.
 fn unescape(text: &str) -> Result<Vec<u8>, &'static str> {
     let mut octets = Vec::with_capacity(text.len() + 2);
     let mut rest = text.as_bytes();
@@ -270,6 +340,18 @@ mod tests {
     }
 
     #[test]
+    fn a_client_sends_what_a_server_expects() {
+        let text = "# RFC 1 §1: x\nS: a\\x41\nC: b *\nC:\nH: told\nCLOSE:\n";
+        let dialogue = parse_for(Side::Client, Path::new("c.txt"), text).unwrap();
+        let scene = &dialogue.scenes[1];
+        assert_eq!((&scene.stimulus, scene.closes), (&Stimulus::Send(b"aA\r\n".to_vec()), true));
+        assert_eq!(
+            scene.replies.iter().map(|reply| reply.pattern.as_str()).collect::<Vec<_>>(),
+            ["b *", "", "H: told"]
+        );
+    }
+
+    #[test]
     fn escapes_are_octets() {
         for (text, octets) in [
             ("", &b"\r\n"[..]),
@@ -296,6 +378,7 @@ mod tests {
             ("# RFC 1 §1: x\nCLOSE:\nC: a\n", "f.txt:3:"),
             ("# RFC 1 §1: x\nC: a\n@world x\n", "f.txt:3:"),
             ("# RFC 1 §1: x\nD: a\n", "f.txt:2:"),
+            ("# RFC 1 §1: x\nH: a\n", "f.txt:2:"),
         ] {
             let error = parse(Path::new("f.txt"), text).unwrap_err();
             assert!(error.starts_with(place), "{error}");

@@ -5,7 +5,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -291,7 +291,12 @@ pub struct Raw {
 impl Raw {
     /// Connects.
     pub fn connect(port: u16) -> anyhow::Result<Raw> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Raw::connect_to(([127, 0, 0, 1], port).into())
+    }
+
+    /// Connects to any address.
+    pub fn connect_to(address: SocketAddr) -> anyhow::Result<Raw> {
+        let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.set_write_timeout(Some(ANSWER_MAX))?;
         stream.set_nodelay(true)?;

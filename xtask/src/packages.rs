@@ -5,7 +5,7 @@ use anyhow::bail;
 use std::process::Command;
 
 /// Packages of the peers that the tests use.
-pub const PEERS: [&str; 17] = [
+pub const PEERS: [&str; 31] = [
     "swaks",
     "postfix",
     "curl",
@@ -23,7 +23,26 @@ pub const PEERS: [&str; 17] = [
     "libnet-ssleay-perl",
     "libio-socket-ssl-perl",
     "gcc",
+    "opendkim",
+    "python3-dkim",
+    "python3-nacl",
+    // The simulated internet.
+    "knot",
+    "unbound",
+    "ldnsutils",
+    "bind9-dnsutils",
+    "iproute2",
+    // What the unpacked Exim needs.
+    "libdb5.3",
+    "libgnutls-dane0",
+    "libidn12",
+    "libidn2-0",
+    "libnsl2",
+    "libpcre2-8-0",
 ];
+
+/// An MTA that cannot be installed beside Postfix, the user that its package would make, and its binary.
+const EXIM: (&str, &str, &str) = ("exim4-daemon-light", "Debian-exim", "usr/sbin/exim4");
 
 /// Installs what is missing of these, and says so.
 pub fn install(packages: &[&str]) -> anyhow::Result<()> {
@@ -32,7 +51,7 @@ pub fn install(packages: &[&str]) -> anyhow::Result<()> {
         return Ok(());
     }
     eprintln!("Installing Debian packages that the tests use: {}", missing.join(" "));
-    let root = std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    let root = is_root();
     let (program, prefix): (&str, &[&str]) = if root { ("apt-get", &[]) } else { ("sudo", &["apt-get"]) };
     // No service starts by itself: the tests start their own, on loopback, and stop them.
     let guard = std::path::Path::new("/usr/sbin/policy-rc.d");
@@ -52,6 +71,29 @@ pub fn install(packages: &[&str]) -> anyhow::Result<()> {
         bail!("install these packages by hand, then run again: {}", missing.join(" "));
     }
     Ok(())
+}
+
+/// Unpacks Exim into `target/peers`, where the tests look for it, and makes its user.
+pub fn unpack_exim() -> anyhow::Result<()> {
+    let (package, user, binary) = EXIM;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), std::path::PathBuf::from);
+    let folder = target.join("peers");
+    if !folder.join(package).join(binary).exists() {
+        eprintln!("Unpacking a Debian package that the tests use: {package}");
+        std::fs::create_dir_all(&folder)?;
+        let script = "cd \"$0\" && apt-get download -qq \"$1\" && dpkg -x \"$1\"_*.deb \"$1\" && chmod -R u-s \"$1\" && rm \"$1\"_*.deb";
+        run_with("sh", &["-c", script, &folder.display().to_string(), package], &[])?;
+    }
+    if Command::new("id").args(["-u", user]).output().is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    let useradd = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", user];
+    let (program, arguments) = if is_root() { ("useradd", &useradd[1..]) } else { ("sudo", &useradd[..]) };
+    run_with(program, arguments, &[])
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
 }
 
 fn is_installed(package: &str) -> bool {

@@ -14,6 +14,7 @@ pub fn test(arguments: &[String]) -> anyhow::Result<()> {
         return Ok(());
     }
     packages::install(&packages::PEERS)?;
+    packages::unpack_exim()?;
     run::run("cargo", &["build", "--locked", "--release", "--package", "pillarbox"])?;
     run::run("cargo", &["test", "--locked", "--package", "peers", "--", "--test-threads", "2"])?;
     crash::crash(&[])

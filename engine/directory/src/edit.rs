@@ -5,8 +5,8 @@
 //! the accounts, comes last when adding and first when removing, so that a power cut between two renames leaves
 //! nothing that anybody could notice, and the same command again completes it.
 
-mod commit;
-mod draft;
+pub(crate) mod commit;
+pub(crate) mod draft;
 
 use crate::accounts::Accounts;
 use crate::maps::{Target, read_aliases, read_mailboxes, read_senders};

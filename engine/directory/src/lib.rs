@@ -16,7 +16,9 @@ pub mod password;
 pub mod quota;
 mod register;
 pub mod route;
+pub mod signing;
 pub mod table;
+pub mod transports;
 pub mod watch;
 
 #[cfg(test)]
@@ -28,3 +30,4 @@ pub use quota::QuotaDefaults;
 pub use register::{Directory, DomainClass, Files, Settings};
 pub use route::{Route, RouteError};
 pub use table::{Finding, Severity, TableError};
+pub use transports::{NextHop, RelayLogin, Transport};

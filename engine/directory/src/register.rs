@@ -12,6 +12,7 @@ use crate::password::Stored;
 use crate::quota::QuotaDefaults;
 use crate::route::{Route, RouteError};
 use crate::table::{Finding, TableError};
+use crate::transports::{NextHop, RelayLogin, RelayLogins, Transport, Transports};
 use crate::watch::{CHECK_EVERY, Need, Refreshed, Watched};
 use arc_swap::ArcSwap;
 use mail::{AccountName, Address, Domain, LocalPart, Moment, Quota, ReversePath};
@@ -19,45 +20,95 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where the tables are. Accounts and domains must exist; what else is missing counts as empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Files {
-    /// passwd-file.
-    pub accounts: PathBuf,
-    /// Hosted domains, one a line.
-    pub domains: PathBuf,
-    /// Domains we are backup for, one a line.
-    pub relay_domains: PathBuf,
-    /// `address recipient-exists` for relay domains; without the file every recipient there exists (R147).
-    pub relay_recipients: PathBuf,
-    /// `address true`; without the file every account that can receive mail has its name as address.
-    pub mailboxes: PathBuf,
-    /// `address target[, target…]`.
-    pub aliases: PathBuf,
-    /// `address login[, login…]`.
-    pub senders: PathBuf,
-    /// `login ACTION text`.
-    pub sasl_access: PathBuf,
-    /// `recipient ACTION text`.
-    pub recipient_access: PathBuf,
+/// Makes [`Files`], the places of all tables, and [`Watch`], which follows them: a table is named once, here.
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident: $content:ty, $need:ident, $read:expr;)*) => {
+        /// Where the tables are. Accounts and domains must exist; what else is missing counts as empty.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Files {
+            $($(#[$doc])* pub $name: PathBuf,)*
+        }
+
+        impl Files {
+            /// The usual names in one folder: the fields' own.
+            pub fn in_folder(folder: &Path) -> Files {
+                Files { $($name: folder.join(stringify!($name)),)* }
+            }
+        }
+
+        #[derive(Debug)]
+        struct Watch {
+            $($name: Watched<$content>,)*
+        }
+
+        impl Watch {
+            fn open(files: &Files) -> Result<Watch, Vec<TableError>> {
+                let mut errors = Vec::new();
+                $(let $name = told(Watched::open(&files.$name, Need::$need, $read), &mut errors);)*
+                match ($($name,)*) {
+                    ($(Some($name),)*) => Ok(Watch { $($name,)* }),
+                    _ => Err(errors),
+                }
+            }
+
+            fn make_due(&mut self) {
+                $(self.$name.make_due();)*
+            }
+
+            /// Whether any table is new, and what is to be said.
+            fn check(&mut self, now: Moment) -> (bool, Vec<Finding>) {
+                let mut changed = false;
+                let mut findings = Vec::new();
+                for result in [$(self.$name.check(now),)*] {
+                    match result {
+                        Refreshed::Same => {}
+                        Refreshed::Replaced(new) => {
+                            changed = true;
+                            findings.extend(new);
+                        }
+                        Refreshed::Kept(error) => findings.push(error.into()),
+                    }
+                }
+                (changed, findings)
+            }
+
+            /// Files that cannot be used as they are now.
+            fn faults(&self) -> Vec<Finding> {
+                [$(self.$name.fault(),)*].into_iter().flatten().cloned().map(Finding::from).collect()
+            }
+
+            fn findings(&self) -> Vec<Finding> {
+                [$(self.$name.findings(),)*].concat()
+            }
+        }
+    };
 }
 
-impl Files {
-    /// The usual names in one folder: the fields' own.
-    pub fn in_folder(folder: &Path) -> Files {
-        let file = |name: &str| folder.join(name);
-        Files {
-            accounts: file("accounts"),
-            domains: file("domains"),
-            relay_domains: file("relay_domains"),
-            relay_recipients: file("relay_recipients"),
-            mailboxes: file("mailboxes"),
-            aliases: file("aliases"),
-            senders: file("senders"),
-            sasl_access: file("sasl_access"),
-            recipient_access: file("recipient_access"),
-        }
-    }
+tables! {
+    /// passwd-file.
+    accounts: Accounts, Required, Accounts::read;
+    /// Hosted domains, one a line.
+    domains: Domains, Required, Domains::read;
+    /// Domains we are backup for, one a line.
+    relay_domains: Domains, Optional, Domains::read;
+    /// `address recipient-exists` for relay domains; without the file every recipient there exists (R147).
+    relay_recipients: Listed, Optional, read_relay_recipients;
+    /// `address true`; without the file every account that can receive mail has its name as address.
+    mailboxes: Listed, Optional, read_mailboxes;
+    /// `address target[, target…]`.
+    aliases: Aliases, Optional, read_aliases;
+    /// `address login[, login…]`.
+    senders: Senders, Optional, read_senders;
+    /// `login ACTION text`.
+    sasl_access: LoginAccess, Optional, LoginAccess::read;
+    /// `recipient ACTION text`.
+    recipient_access: AddressAccess, Optional, AddressAccess::read;
+    /// `recipient transport`: ways out that differ from the usual one.
+    transport: Transports, Optional, Transports::read;
+    /// `reverse-path transport`: the same by who sends; `transport` comes first.
+    sender_transport: Transports, Optional, Transports::read;
+    /// `[host]:port login:password`: how we log in at next hops.
+    relay_credentials: RelayLogins, Optional, RelayLogins::read;
 }
 
 /// What the administrator decides about the register.
@@ -117,21 +168,11 @@ pub(crate) struct Tables {
     pub(crate) senders: Arc<Senders>,
     pub(crate) sasl_access: Arc<LoginAccess>,
     pub(crate) recipient_access: Arc<AddressAccess>,
+    transport: Arc<Transports>,
+    sender_transport: Arc<Transports>,
+    relay_credentials: Arc<RelayLogins>,
     pub(crate) delimiter: Option<char>,
     decoy: Arc<Stored>,
-}
-
-#[derive(Debug)]
-struct Watch {
-    accounts: Watched<Accounts>,
-    domains: Watched<Domains>,
-    relay_domains: Watched<Domains>,
-    relay_recipients: Watched<Listed>,
-    mailboxes: Watched<Listed>,
-    aliases: Watched<Aliases>,
-    senders: Watched<Senders>,
-    sasl_access: Watched<LoginAccess>,
-    recipient_access: Watched<AddressAccess>,
 }
 
 impl Directory {
@@ -260,6 +301,18 @@ impl Directory {
         self.tables.load().recipient_access.find(address).cloned()
     }
 
+    /// How mail for a recipient from a reverse-path (as text, empty for the null one) leaves, if a table says so.
+    pub fn transport(&self, recipient: &Address, sender: &str) -> Option<Transport> {
+        let tables = self.tables.load();
+        let by_sender = || tables.sender_transport.find(&Address::parse(sender).ok()?);
+        tables.transport.find(recipient).or_else(by_sender).cloned()
+    }
+
+    /// How we log in at a next hop.
+    pub fn relay_login(&self, hop: &NextHop) -> Option<RelayLogin> {
+        self.tables.load().relay_credentials.find(hop).cloned()
+    }
+
     /// Everything that looks wrong in and between the tables as they are used now.
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = self.watch.lock().unwrap_or_else(PoisonError::into_inner).findings();
@@ -312,46 +365,6 @@ impl Tables {
 }
 
 impl Watch {
-    fn open(files: &Files) -> Result<Watch, Vec<TableError>> {
-        let mut errors = Vec::new();
-        let opened = (
-            told(Watched::open(&files.accounts, Need::Required, Accounts::read), &mut errors),
-            told(Watched::open(&files.domains, Need::Required, Domains::read), &mut errors),
-            told(Watched::open(&files.relay_domains, Need::Optional, Domains::read), &mut errors),
-            told(Watched::open(&files.relay_recipients, Need::Optional, read_relay_recipients), &mut errors),
-            told(Watched::open(&files.mailboxes, Need::Optional, read_mailboxes), &mut errors),
-            told(Watched::open(&files.aliases, Need::Optional, read_aliases), &mut errors),
-            told(Watched::open(&files.senders, Need::Optional, read_senders), &mut errors),
-            told(Watched::open(&files.sasl_access, Need::Optional, LoginAccess::read), &mut errors),
-            told(Watched::open(&files.recipient_access, Need::Optional, AddressAccess::read), &mut errors),
-        );
-        let (
-            Some(accounts),
-            Some(domains),
-            Some(relay_domains),
-            Some(relay_recipients),
-            Some(mailboxes),
-            Some(aliases),
-            Some(senders),
-            Some(sasl_access),
-            Some(recipient_access),
-        ) = opened
-        else {
-            return Err(errors);
-        };
-        Ok(Watch {
-            accounts,
-            domains,
-            relay_domains,
-            relay_recipients,
-            mailboxes,
-            aliases,
-            senders,
-            sasl_access,
-            recipient_access,
-        })
-    }
-
     fn tables(&self, settings: &Settings) -> Tables {
         let if_present = |table: &Watched<Listed>| table.is_present().then(|| table.content().clone());
         Tables {
@@ -364,80 +377,12 @@ impl Watch {
             senders: self.senders.content().clone(),
             sasl_access: self.sasl_access.content().clone(),
             recipient_access: self.recipient_access.content().clone(),
+            transport: self.transport.content().clone(),
+            sender_transport: self.sender_transport.content().clone(),
+            relay_credentials: self.relay_credentials.content().clone(),
             delimiter: settings.recipient_delimiter,
             decoy: Arc::new(Stored::decoy(prevailing_price(self.accounts.content()))),
         }
-    }
-
-    fn make_due(&mut self) {
-        self.accounts.make_due();
-        self.domains.make_due();
-        self.relay_domains.make_due();
-        self.relay_recipients.make_due();
-        self.mailboxes.make_due();
-        self.aliases.make_due();
-        self.senders.make_due();
-        self.sasl_access.make_due();
-        self.recipient_access.make_due();
-    }
-
-    /// Whether any table is new, and what is to be said.
-    fn check(&mut self, now: Moment) -> (bool, Vec<Finding>) {
-        let results = [
-            self.accounts.check(now),
-            self.domains.check(now),
-            self.relay_domains.check(now),
-            self.relay_recipients.check(now),
-            self.mailboxes.check(now),
-            self.aliases.check(now),
-            self.senders.check(now),
-            self.sasl_access.check(now),
-            self.recipient_access.check(now),
-        ];
-        let mut changed = false;
-        let mut findings = Vec::new();
-        for result in results {
-            match result {
-                Refreshed::Same => {}
-                Refreshed::Replaced(new) => {
-                    changed = true;
-                    findings.extend(new);
-                }
-                Refreshed::Kept(error) => findings.push(error.into()),
-            }
-        }
-        (changed, findings)
-    }
-
-    /// Files that cannot be used as they are now.
-    fn faults(&self) -> Vec<Finding> {
-        let faults = [
-            self.accounts.fault(),
-            self.domains.fault(),
-            self.relay_domains.fault(),
-            self.relay_recipients.fault(),
-            self.mailboxes.fault(),
-            self.aliases.fault(),
-            self.senders.fault(),
-            self.sasl_access.fault(),
-            self.recipient_access.fault(),
-        ];
-        faults.into_iter().flatten().cloned().map(Finding::from).collect()
-    }
-
-    fn findings(&self) -> Vec<Finding> {
-        [
-            self.accounts.findings(),
-            self.domains.findings(),
-            self.relay_domains.findings(),
-            self.relay_recipients.findings(),
-            self.mailboxes.findings(),
-            self.aliases.findings(),
-            self.senders.findings(),
-            self.sasl_access.findings(),
-            self.recipient_access.findings(),
-        ]
-        .concat()
     }
 }
 

@@ -49,7 +49,7 @@ fn all(loaded: &Loaded) -> Vec<Finding> {
 fn certificates(set: &CertificateSet) -> Vec<Finding> {
     let pairs = set.chains.iter().zip(&set.keys);
     let pairs = pairs.map(|(chain, key)| PairFiles { chain: chain.clone(), key: key.clone() }).collect();
-    let tls = match ServerTls::load(TlsSettings { pairs, tickets: false }) {
+    let tls = match ServerTls::load(TlsSettings { pairs, tickets: false, alpn: &[] }) {
         Ok(tls) => tls,
         Err(error) => {
             let file = set.chains.first().cloned().unwrap_or_default();

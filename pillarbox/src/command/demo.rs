@@ -114,7 +114,7 @@ fn welcome(loaded: &Loaded) -> anyhow::Result<()> {
         intake.write(text.as_bytes());
         let body = intake.finish(b"")?;
         let brian = AccountName::parse(BRIAN).context("an account name")?;
-        let commit = deliver::commit(&[Route::Mailbox(brian)], body.id, date, &directory, true);
+        let commit = deliver::commit(&[Route::Mailbox(brian)], body.body.id, date, &directory, true);
         let outcomes = store.commit(commit).await?;
         if let Some(Err(refused)) = outcomes.into_iter().next() {
             return Err(anyhow!("the welcome message was refused: {refused:?}"));

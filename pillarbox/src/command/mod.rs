@@ -3,12 +3,16 @@
 mod account;
 mod check;
 mod demo;
+mod dkim;
 mod fsck;
 mod init;
 mod password;
+mod prompt;
+mod queue;
 mod quota;
 mod server;
 mod setup;
+mod why;
 
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{self, Config, Finding, Loaded};
@@ -31,8 +35,11 @@ pub fn run(cli: &Cli, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Account(command) => account::account(&load(cli)?, command, output)?,
         Command::Alias(command) => account::alias(&load(cli)?, command, output)?,
         Command::Domain(command) => account::domain(&load(cli)?, command, output)?,
+        Command::Dkim(command) => dkim::dkim(&load(cli)?, command, output)?,
         Command::Password(command) => password::password(command, output)?,
         Command::Quota(command) => quota::quota(&load(cli)?, command, output)?,
+        Command::Queue(command) => return queue::queue(&load(cli)?, command, output),
+        Command::Why(options) => return why::why(&load(cli)?, options, output),
         Command::Fsck(options) => return fsck::fsck(&load(cli)?, options, output),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "pillarbox", &mut std::io::stdout());

@@ -1,12 +1,11 @@
-//! `password hash`, and how a password is asked for (R30–R32).
+//! `password hash`, and the hash of a password that is given or asked for (R30–R32).
 
+use super::prompt::ask;
 use crate::cli::PasswordCommand;
 use crate::output::Output;
 use anyhow::{Context, anyhow, bail};
 use directory::password::Scheme;
 use mail::Secret;
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
 
 /// Prints a hash.
 pub fn password(command: &PasswordCommand, output: &Output) -> anyhow::Result<()> {
@@ -41,27 +40,4 @@ fn ask_twice() -> anyhow::Result<Secret> {
         bail!("the password is empty");
     }
     Ok(first)
-}
-
-fn ask(prompt: &str) -> anyhow::Result<Secret> {
-    // Not on standard output: what is captured there is the hash.
-    eprint!("{prompt}");
-    stderr().flush()?;
-    let terminal = stdin().is_terminal();
-    let echo = if terminal { Some(tcgetattr(stdin())?) } else { None };
-    if let Some(settings) = &echo {
-        let mut silent = settings.clone();
-        silent.local_flags.remove(LocalFlags::ECHO);
-        tcsetattr(stdin(), SetArg::TCSAFLUSH, &silent)?;
-    }
-    let mut line = String::new();
-    let read = stdin().lock().read_line(&mut line);
-    if let Some(settings) = &echo {
-        tcsetattr(stdin(), SetArg::TCSAFLUSH, settings)?;
-        eprintln!();
-    }
-    if read? == 0 {
-        bail!("no password was given");
-    }
-    Ok(Secret::new(line.trim_end_matches(['\r', '\n']).to_owned()))
 }

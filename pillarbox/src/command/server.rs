@@ -21,7 +21,7 @@ pub fn ask(loaded: &Loaded, request: &Request) -> anyhow::Result<Option<Response
 }
 
 /// Asks the running server; an error when none runs.
-fn ask_running(loaded: &Loaded, request: &Request) -> anyhow::Result<Response> {
+pub fn ask_running(loaded: &Loaded, request: &Request) -> anyhow::Result<Response> {
     ask(loaded, request)?.context("no server runs with this configuration")
 }
 
@@ -43,7 +43,7 @@ fn certificate_files(loaded: &Loaded) -> anyhow::Result<HashMap<PathBuf, String>
     for set in &loaded.config.certificates {
         let pairs = set.chains.iter().zip(&set.keys);
         let pairs = pairs.map(|(chain, key)| PairFiles { chain: chain.clone(), key: key.clone() }).collect();
-        ServerTls::load(TlsSettings { pairs, tickets: false })
+        ServerTls::load(TlsSettings { pairs, tickets: false, alpn: &[] })
             .map_err(|error| anyhow!("set `{}`: {error}", set.name))?;
         for path in set.chains.iter().chain(&set.keys) {
             files.insert(path.clone(), std::fs::read_to_string(path)?);

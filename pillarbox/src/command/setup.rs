@@ -33,33 +33,37 @@ impl Setup {
     /// is not both services lost (R10–R13).
     pub fn make_certificates(&self) -> anyhow::Result<()> {
         let tls = self.folder.join("tls");
-        let smtp_names = [self.host_name.clone(), self.mail_name.clone()];
-        let mail_names = [self.mail_name.clone()];
-        for (stem, names, kind) in [
-            ("rsa", &smtp_names[..], NewKey::Rsa2048),
-            ("ecdsa", &smtp_names[..], NewKey::EcdsaP256),
-            ("mail-rsa", &mail_names[..], NewKey::Rsa2048),
-            ("mail-ecdsa", &mail_names[..], NewKey::EcdsaP256),
-        ] {
+        for (stem, names, kind) in self.certificates() {
             if tls.join(format!("{stem}-key.pem")).exists() {
                 continue;
             }
-            let pair = certificate::self_signed(names, kind, CERTIFICATE_DAYS, &self.subject_of(names))?;
+            let pair = certificate::self_signed(&names, kind, CERTIFICATE_DAYS, &self.subject_of(&names))?;
             certificate::write_pair(&tls, stem, "cert", &pair)?;
         }
         Ok(())
     }
 
-    /// Writes a signing request for each key kind, for a certificate authority (R12).
+    /// Writes a signing request for each certificate, with a key of its own, for a certificate authority (R12).
     pub fn make_requests(&self) -> anyhow::Result<Vec<PathBuf>> {
         let tls = self.folder.join("tls");
-        let names = [self.host_name.clone(), self.mail_name.clone()];
         let mut written = Vec::new();
-        for (stem, kind) in [("ca-rsa", NewKey::Rsa2048), ("ca-ecdsa", NewKey::EcdsaP256)] {
+        for (stem, names, kind) in self.certificates() {
             let pair: PemPair = certificate::signing_request(&names, kind, &self.subject_of(&names))?;
-            written.push(certificate::write_pair(&tls, stem, "csr", &pair)?.0);
+            written.push(certificate::write_pair(&tls, &format!("ca-{stem}"), "csr", &pair)?.0);
         }
         Ok(written)
+    }
+
+    /// The certificates there are: stem of the files, names, kind of key.
+    fn certificates(&self) -> [(&'static str, Vec<String>, NewKey); 4] {
+        let smtp = vec![self.host_name.clone(), self.mail_name.clone()];
+        let mail = vec![self.mail_name.clone()];
+        [
+            ("rsa", smtp.clone(), NewKey::Rsa2048),
+            ("ecdsa", smtp, NewKey::EcdsaP256),
+            ("mail-rsa", mail.clone(), NewKey::Rsa2048),
+            ("mail-ecdsa", mail, NewKey::EcdsaP256),
+        ]
     }
 
     fn subject_of(&self, names: &[String]) -> Subject {

@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration by itself.
 
-use super::{Config, Listener, Loaded, Protocol, TlsMode};
+use super::{Config, Listener, Loaded, Protocol, TlsMode, sending};
 use mail::Domain;
 use std::collections::HashSet;
 use std::fmt;
@@ -79,6 +79,7 @@ impl Loaded {
         check_values(&self.config, &mut report);
         check_listeners(&self.config, &mut report);
         check_policy(&self.config, &mut report);
+        check_sending(&self.config, &mut report);
         check_certificates(&self.config, &mut report);
         findings
     }
@@ -93,6 +94,53 @@ fn check_host_name(config: &Config, report: &mut Report<'_>) {
         report(&["host_name"], "there is no host_name".into(), cure);
     } else if !Domain::parse(name).is_ok_and(|domain| !domain.is_literal() && domain.as_str().contains('.')) {
         report(&["host_name"], format!("`{name}` is not a fully qualified host name"), cure);
+    }
+}
+
+/// What concerns mail that leaves.
+fn check_sending(config: &Config, report: &mut Report<'_>) {
+    let outbound = &config.outbound;
+    for (destination, text) in &outbound.tls {
+        if sending::level(text).is_none() || !sending::is_destination(destination) {
+            let cure = "see `pillarbox config explain outbound.tls`";
+            report(&["outbound", "tls"], format!("`{destination} = {text}` demands nothing that is known"), cure);
+        }
+    }
+    if !outbound.smarthost.is_empty() && directory::NextHop::parse(&outbound.smarthost).is_none() {
+        let cause = format!("`{}` is no next hop", outbound.smarthost);
+        report(&["outbound", "smarthost"], cause, "write \"[host]:port\", or a domain");
+    }
+    for address in &outbound.source_addresses {
+        if address.parse::<std::net::IpAddr>().is_err() {
+            let cause = format!("`{address}` is no address");
+            report(&["outbound", "source_addresses"], cause, "write addresses of this host, without port");
+        }
+    }
+    for server in config.dns.servers.iter().chain(&config.dns.trusted_servers) {
+        if server.parse::<SocketAddr>().is_err() && server.parse::<std::net::IpAddr>().is_err() {
+            report(&["dns", "servers"], format!("`{server}` is no server"), "write address or address:port");
+        }
+    }
+    for (key, text) in [("forwarding.domain", &config.forwarding.domain), ("archive.address", &config.archive.address)]
+    {
+        let (section, name) = key.split_once('.').unwrap_or((key, ""));
+        let is_fit = match section {
+            "archive" => mail::Address::parse(text).is_ok(),
+            _ => Domain::parse(text).is_ok(),
+        };
+        if !text.is_empty() && !is_fit {
+            report(&[section, name], format!("`{text}` is not what it should be"), "leave it empty for the default");
+        }
+    }
+    for (name, value) in [
+        ("connections", config.queue.connections),
+        ("connections_per_destination", config.queue.connections_per_destination.into()),
+        ("recipients_per_delivery", config.queue.recipients_per_delivery),
+        ("messages_per_connection", config.queue.messages_per_connection),
+    ] {
+        if value == 0 {
+            report(&["queue", name], format!("with `{name} = 0` nothing is sent"), "leave it out for the default");
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod quantity;
+pub mod sending;
 pub mod settings;
 mod show;
 
@@ -31,6 +32,20 @@ section! {
         pub limits: Limits = Limits::default();
         /// Who is trusted, and which checks decide on a recipient.
         pub policy: Policy = Policy::default();
+        /// What our own accounts and trusted networks may send, and how.
+        pub submission: sending::Submission = sending::Submission::default();
+        /// How long and how often delivery to others is tried.
+        pub queue: sending::Queue = sending::Queue::default();
+        /// How mail goes to other servers.
+        pub outbound: sending::Outbound = sending::Outbound::default();
+        /// Whom to ask for names.
+        pub dns: sending::Dns = sending::Dns::default();
+        /// Mail that an alias sends on to another house.
+        pub forwarding: sending::Forwarding = sending::Forwarding::default();
+        /// A copy of every message that passes through.
+        pub archive: sending::Archive = sending::Archive::default();
+        /// How long the stories of messages are kept.
+        pub history: sending::History = sending::History::default();
         /// What is logged, where and in which form.
         pub log: Log = Log::default();
         /// As whom the server runs, and what it may touch.
@@ -77,6 +92,15 @@ section! {
         pub relay_domains: PathBuf = "relay_domains".into();
         /// Addresses that exist in relay domains: `address true`. Where the file is missing, all of them do.
         pub relay_recipients: PathBuf = "relay_recipients".into();
+        /// Ways out that differ from the usual one: `recipient transport`, such as `example.org smtp:[host]:port`. Keys are
+        /// addresses, domains, `.domain` for those below it, or `*`.
+        pub transport: PathBuf = "transport".into();
+        /// The same by reverse-path: `sender transport`. `transport` comes first.
+        pub sender_transport: PathBuf = "sender_transport".into();
+        /// How we log in at next hops: `[host]:port login:password`. Mode 0600.
+        pub relay_credentials: PathBuf = "relay_credentials".into();
+        /// Keys that sign the mail of our domains (DKIM): `domain selector key-file [published|active|retired]`.
+        pub dkim: PathBuf = "dkim".into();
         /// The sign that begins the detail of an address, such as `+` in `user+detail@domain`. Empty: no details.
         pub recipient_delimiter: String = String::new();
         /// What an account may hold, unless its line in the accounts file says otherwise. `0`: without limit.
@@ -122,6 +146,7 @@ section! {
         /// `reject_unlisted_recipient`: addresses of our domains must exist.
         /// `reject_non_fqdn_recipient`: addresses must have a full domain.
         /// `reject_unauth_destination`: only our domains; never leave it out.
+        /// `reject_unknown_recipient_domain`: a domain that we pass mail on to must be able to get any.
         /// `check_recipient_access`: the table `recipient_access` decides.
         /// `check_quota`: mailboxes that are full take nothing.
         pub recipient_checks: Vec<String> = policy::CheckName::GUIDE.iter().map(|check| check.name().to_owned()).collect();
@@ -306,7 +331,7 @@ pub fn line_at(text: &str, offset: usize) -> usize {
 
 impl Directory {
     /// The files of all tables.
-    pub fn files(&self) -> [&PathBuf; 9] {
+    pub fn files(&self) -> [&PathBuf; 13] {
         [
             &self.accounts,
             &self.domains,
@@ -317,6 +342,10 @@ impl Directory {
             &self.recipient_access,
             &self.relay_domains,
             &self.relay_recipients,
+            &self.transport,
+            &self.sender_transport,
+            &self.relay_credentials,
+            &self.dkim,
         ]
     }
 }
@@ -334,6 +363,10 @@ impl Config {
             &mut directory.recipient_access,
             &mut directory.relay_domains,
             &mut directory.relay_recipients,
+            &mut directory.transport,
+            &mut directory.sender_transport,
+            &mut directory.relay_credentials,
+            &mut directory.dkim,
             &mut self.storage.folder,
         ];
         for path in tables {
@@ -344,8 +377,15 @@ impl Config {
                 *path = folder.join(&*path);
             }
         }
-        if !self.log.file.as_os_str().is_empty() {
-            self.log.file = folder.join(&self.log.file);
+        let optional = [
+            &mut self.log.file,
+            &mut self.outbound.ca_file,
+            &mut self.dns.trust_anchors,
+            &mut self.submission.header_rules,
+            &mut self.forwarding.secret_file,
+        ];
+        for path in optional.into_iter().filter(|path| !path.as_os_str().is_empty()) {
+            *path = folder.join(&*path);
         }
         for listener in &mut self.listeners {
             if listener.address.contains('/') {
@@ -363,6 +403,9 @@ impl Config {
                 domains: tables.domains.clone(),
                 relay_domains: tables.relay_domains.clone(),
                 relay_recipients: tables.relay_recipients.clone(),
+                transport: tables.transport.clone(),
+                sender_transport: tables.sender_transport.clone(),
+                relay_credentials: tables.relay_credentials.clone(),
                 mailboxes: tables.mailboxes.clone(),
                 aliases: tables.aliases.clone(),
                 senders: tables.senders.clone(),
@@ -377,6 +420,12 @@ impl Config {
                 grace_percent: tables.quota_grace_percent,
             },
         }
+    }
+
+    /// Files of the sending side that a reload reads again.
+    pub fn submission_files(&self) -> Vec<PathBuf> {
+        let files = [&self.submission.header_rules, &self.outbound.ca_file, &self.dns.trust_anchors];
+        files.into_iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect()
     }
 
     /// Where the running server listens for its administrator.

@@ -1,9 +1,11 @@
 //! Each configured listener becomes a bound socket, and each of its connections a session.
 
+use super::sending::Sending;
 use crate::config::{Config, Listener as Settings, Protocol, TlsMode};
 use anyhow::{Context, anyhow};
 use directory::Directory;
 use login::Login;
+use mail::Address;
 use metrics_exporter_prometheus::PrometheusHandle;
 use net::confine::Identity;
 use net::{
@@ -28,8 +30,8 @@ pub struct Rooms {
     pub directory: Arc<Directory>,
     /// Judges credentials.
     pub login: Arc<Login>,
-    /// Names messages.
-    pub queue_ids: Arc<smtpd::QueueIds>,
+    /// Everything that leaves.
+    pub sending: Sending,
     /// The metrics page.
     pub metrics: PrometheusHandle,
     /// The configuration.
@@ -84,10 +86,21 @@ fn load_tls(config: &Config, settings: &Settings, all: &mut Vec<Arc<ServerTls>>)
     let set = set.with_context(|| format!("no set of certificates named `{}`", settings.certificates))?;
     let pairs =
         set.chains.iter().zip(&set.keys).map(|(chain, key)| PairFiles { chain: chain.clone(), key: key.clone() });
-    let tls = ServerTls::load(TlsSettings { pairs: pairs.collect(), tickets: true })
+    let tls = ServerTls::load(TlsSettings { pairs: pairs.collect(), tickets: true, alpn: alpn(settings.protocol) })
         .map_err(|error| anyhow!("certificates for listener `{}`: {error}", settings.name))?;
     all.push(tls.clone());
     Ok(tls)
+}
+
+/// What a protocol is called in a handshake (V49): as IANA has it by RFC 2595 and RFC 7301. SMTP has no name there; these
+/// are what other servers take.
+fn alpn(protocol: Protocol) -> &'static [&'static str] {
+    match protocol {
+        Protocol::Mx | Protocol::Submission | Protocol::Lmtp => &["smtp", "esmtp"],
+        Protocol::Imap => &["imap"],
+        Protocol::Pop3 => &["pop3"],
+        Protocol::Metrics => &["http/1.1"],
+    }
 }
 
 /// Where a listener listens: `*:25` means IPv4 and IPv6.
@@ -229,10 +242,18 @@ fn spawn_smtp(
         host_name: rooms.config.host_name.clone(),
         store: rooms.store.clone(),
         directory: rooms.directory.clone(),
-        policy: policy::Policy::new(rooms.directory.clone(), rooms.store.clone(), checks),
+        policy: policy::Policy::new(rooms.directory.clone(), rooms.store.clone(), checks)
+            .with_lookup(rooms.sending.lookup.clone()),
         trusted: trusted.clone(),
         login: rooms.login.clone(),
-        queue_ids: rooms.queue_ids.clone(),
+        queue_ids: rooms.sending.queue_ids.clone(),
+        queue: rooms.sending.queue.clone(),
+        srs: rooms.sending.srs.clone(),
+        submission: (role == Role::Submission).then(|| rooms.sending.submission.clone()),
+        signer: Some(rooms.sending.signer.clone()),
+        archive: Address::parse(&rooms.config.archive.address).ok(),
+        rates: rooms.sending.rates.clone(),
+        refusals: rooms.sending.refusals.clone(),
         authentication_offered: role == Role::Submission,
         hops_max: rooms.config.limits.hops,
         message_octets_max: rooms.config.limits.message_size.0,

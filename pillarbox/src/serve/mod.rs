@@ -6,6 +6,7 @@
 mod listeners;
 mod logging;
 mod reload;
+pub mod sending;
 
 pub use listeners::owner as socket_owner;
 
@@ -15,6 +16,7 @@ use directory::Directory;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use net::confine::{self, Enforced, Identity};
 use net::{Gate, HashPool, Limits, Listener, ServerTls, ShutdownSwitch};
+use nix::sys::signal::SigSet;
 use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ struct Prepared {
     loaded: Loaded,
     listeners: Vec<(listeners::Bound, Listener)>,
     tls: Vec<Arc<ServerTls>>,
+    sending: sending::Prepared,
     log: logging::LogFile,
 }
 
@@ -59,13 +62,15 @@ fn prepare(loaded: Loaded) -> anyhow::Result<Prepared> {
     let log = logging::start(&config.log, identity.as_ref())?;
     confine::raise_open_files(u64::from(config.limits.connections) + OPEN_FILES_SPARE)?;
     let (listeners, tls) = listeners::bind(config, identity.as_ref())?;
+    let sending = sending::prepare(config)?;
+    give_away(&config.storage.folder.join("srs-secret"), identity.as_ref())?;
     if let Some(identity) = &identity {
         confine::become_user(identity).with_context(|| format!("cannot become user `{}`", identity.name))?;
     }
     if config.security.confine {
         close_file_system(&loaded)?;
     }
-    Ok(Prepared { loaded, listeners, tls, log })
+    Ok(Prepared { loaded, listeners, tls, sending, log })
 }
 
 /// Whom to become; `None`: stay who we are.
@@ -106,6 +111,16 @@ fn make_storage(folder: &Path, identity: Option<&Identity>) -> anyhow::Result<()
     Ok(())
 }
 
+/// A file that was made while privileged becomes the server's.
+fn give_away(file: &Path, identity: Option<&Identity>) -> anyhow::Result<()> {
+    match identity {
+        Some(identity) if file.exists() => {
+            std::os::unix::fs::chown(file, Some(identity.user), Some(identity.group)).map_err(Into::into)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What is wrong with the permissions of a storage folder that is there (R14).
 pub fn exposed_storage(folder: &Path) -> Option<String> {
     let mode = std::fs::metadata(folder).ok()?.permissions().mode() & 0o777;
@@ -120,7 +135,18 @@ fn close_file_system(loaded: &Loaded) -> anyhow::Result<()> {
         .chain(config.certificates.iter().flat_map(|set| set.chains.iter().chain(&set.keys)))
         .flat_map(|path| folders_of(path))
         .collect();
-    let system = ["/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/sys/fs/cgroup", "/dev/urandom"];
+    readable.extend(config.submission_files().iter().flat_map(|path| folders_of(path)));
+    let system = [
+        "/etc/resolv.conf",
+        "/etc/hosts",
+        "/etc/ssl",
+        "/usr/share/ca-certificates",
+        "/etc/localtime",
+        "/usr/share/zoneinfo",
+        "/proc/self",
+        "/sys/fs/cgroup",
+        "/dev/urandom",
+    ];
     readable.extend(system.map(PathBuf::from));
     readable.retain(|path| path.exists());
     readable.sort();
@@ -148,9 +174,10 @@ fn folders_of(path: &Path) -> Vec<PathBuf> {
 }
 
 async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
-    let Prepared { loaded, listeners, tls, log } = prepared;
+    let Prepared { loaded, listeners, tls, sending, log } = prepared;
     // First of all: whoever ends a server that has just begun still gets an orderly end.
     let signals = Signals::catch()?;
+    release_hangup();
     let metrics = PrometheusBuilder::new().install_recorder().map_err(|error| anyhow!("metrics: {error}"))?;
     let config = loaded.config.clone();
     let since = Instant::now();
@@ -163,12 +190,14 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
     let limits = listeners::limits(&config, SHUTDOWN_GRACE)?;
     // Connections of one address are counted for each listener, and all connections together.
     let gate = Gate::new(Limits { per_address_max: usize::MAX, ..limits.clone() });
-    let reloader = Arc::new(reload::Reloader { loaded, directory: directory.clone(), tls, log, since });
+    let signing = sending.signing.clone();
+    let sending = sending::furnish(&config, sending, &store, &directory)?;
+    let reloader = Arc::new(reload::Reloader { loaded, directory: directory.clone(), signing, tls, log, since });
     let mut names: Vec<(String, String)> =
         listeners.iter().map(|(bound, _)| (bound.listener.name.clone(), bound.listener.address.clone())).collect();
     // `*:25` is two sockets and one listener.
     names.dedup();
-    let control = control_house(&store, &directory, &reloader, &switch, &gate, names, since);
+    let control = control_house(&store, &directory, &sending.queue, &reloader, &switch, &gate, names, since);
     let socket = listen_for_control(&config.control_socket())?;
     let rooms = listeners::Rooms {
         login: Arc::new(login::Login::new(
@@ -178,16 +207,20 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
         )),
         store: store.clone(),
         directory: directory.clone(),
-        queue_ids: Arc::default(),
+        sending,
         metrics: metrics.clone(),
         config,
     };
+    let mut going_down = shutdown.clone();
+    let queue = tokio::spawn(rooms.sending.queue.clone().run(async move { going_down.requested().await }));
+    let history = &rooms.config.history;
+    let history = tokio::spawn(sending::forget_history(store.clone(), history.days, history.messages));
     let mut accepting = tokio::task::JoinSet::new();
     for (bound, listener) in listeners {
         listeners::spawn(&mut accepting, &rooms, &bound, listener, &gate.within(limits.clone()), &shutdown)?;
     }
     let control = tokio::spawn(admin::control::serve(socket, control));
-    let upkeep = tokio::spawn(upkeep(reloader.clone(), metrics, embedded, gate.clone()));
+    let upkeep = tokio::spawn(upkeep(reloader.clone(), metrics, embedded, gate.clone(), rooms.sending.queue.clone()));
     ready();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
     let mut outcome = tokio::select! {
@@ -203,6 +236,10 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
     }
     control.abort();
     upkeep.abort();
+    history.abort();
+    if let Err(error) = queue.await {
+        tracing::error!(%error, "the queue manager met a bug");
+    }
     store.close().await.map_err(|error| anyhow!("closing the store: {error}"))?;
     outcome
 }
@@ -245,9 +282,11 @@ pub fn open_directory(config: &Config) -> anyhow::Result<Directory> {
     })
 }
 
+#[expect(clippy::too_many_arguments, reason = "the one place where everything meets")]
 fn control_house(
     store: &Arc<dyn MailStore>,
     directory: &Arc<Directory>,
+    queue: &Arc<qmgr::QueueManager>,
     reloader: &Arc<reload::Reloader>,
     switch: &Arc<ShutdownSwitch>,
     gate: &Gate,
@@ -259,6 +298,7 @@ fn control_house(
     Arc::new(admin::control::House {
         store: store.clone(),
         directory: directory.clone(),
+        queue: queue.clone(),
         reload: Box::new(move |lent| reloader.reload(&lent)),
         refresh: Box::new(move || refresher.refresh_tables_now()),
         stop: Box::new(move || switch.request()),
@@ -280,13 +320,23 @@ fn listen_for_control(path: &Path) -> anyhow::Result<tokio::net::UnixListener> {
 }
 
 /// Looks for changed tables, keeps the metrics' memory bounded, and tells them what no event tells.
-async fn upkeep(reloader: Arc<reload::Reloader>, metrics: PrometheusHandle, store: Arc<EmbeddedStore>, gate: Gate) {
+async fn upkeep(
+    reloader: Arc<reload::Reloader>,
+    metrics: PrometheusHandle,
+    store: Arc<EmbeddedStore>,
+    gate: Gate,
+    queue: Arc<qmgr::QueueManager>,
+) {
     let mut ticks = tokio::time::interval(TABLES_REFRESH);
     for tick in 0u64.. {
         ticks.tick().await;
         reloader.refresh_tables();
         metrics.run_upkeep();
         metrics::gauge!("connections_open").set(gate.connections() as f64);
+        let counts = queue.counts();
+        for (state, count) in [("waiting", counts.waiting), ("held", counts.held), ("active", counts.in_flight)] {
+            metrics::gauge!("queue_recipients", "state" => state).set(f64::from(count));
+        }
         if tick.is_multiple_of(SPACE_EVERY_TICKS)
             && let Ok(space) = store.space().await
         {
@@ -296,6 +346,21 @@ async fn upkeep(reloader: Arc<reload::Reloader>, metrics: PrometheusHandle, stor
             metrics::gauge!("store_free_octets").set(space.free_octets as f64);
         }
     }
+}
+
+/// Keeps a SIGHUP until [`release_hangup`], for this thread and all that it starts.
+pub fn hold_hangup() {
+    // Cannot fail with a set of signals that exist.
+    let _ = hangup().thread_block();
+}
+
+/// Lets a SIGHUP come that was held, or will come. One thread that takes it is enough.
+pub fn release_hangup() {
+    let _ = hangup().thread_unblock();
+}
+
+fn hangup() -> SigSet {
+    [nix::sys::signal::Signal::SIGHUP].into_iter().collect()
 }
 
 /// The signals that the server knows.

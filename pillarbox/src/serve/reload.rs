@@ -2,6 +2,7 @@
 
 use super::logging::LogFile;
 use crate::config::{self, Loaded};
+use directory::signing::Signing;
 use directory::{Directory, Severity};
 use mail::Moment;
 use net::{LentFiles, ServerTls, TlsError};
@@ -15,6 +16,8 @@ pub struct Reloader {
     pub loaded: Loaded,
     /// The tables.
     pub directory: Arc<Directory>,
+    /// Keys that sign.
+    pub signing: Arc<Signing>,
     /// The certificates of every listener.
     pub tls: Vec<Arc<ServerTls>>,
     /// The log file.
@@ -40,7 +43,11 @@ impl Reloader {
                 Err(error) => causes.push(error.to_string()),
             }
         }
-        for finding in self.directory.refresh_now() {
+        let lent_or_own = |path: &std::path::Path| match lent.get(path) {
+            Some(text) => Ok(text.clone()),
+            None => directory::signing::read_key_file(path),
+        };
+        for finding in self.signing.refresh_now(&lent_or_own).into_iter().chain(self.directory.refresh_now()) {
             // A warning is about a table that was taken all the same.
             let told = if finding.severity == Severity::Error { &mut causes } else { &mut notes };
             told.push(finding.to_string());
@@ -65,6 +72,7 @@ impl Reloader {
     /// Reads tables again that changed on disk. The directory logs what is wrong and keeps the old content.
     pub fn refresh_tables(&self) {
         self.directory.refresh(Moment(self.since.elapsed()));
+        self.signing.refresh(Moment(self.since.elapsed()), &directory::signing::read_key_file);
     }
 
     /// The same at once, for an edit that was just made.

@@ -35,8 +35,11 @@ fn r12_r13_r14_init_makes_a_configuration_once() {
     for name in ["accounts", "domains", "mailboxes", "aliases", "senders", "pillarbox.toml", "tls/rsa-key.pem"] {
         assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
     }
-    let request = std::fs::read_to_string(folder.join("tls/ca-ecdsa-csr.pem")).unwrap();
-    assert!(request.starts_with("-----BEGIN CERTIFICATE REQUEST-----"));
+    for stem in ["ca-rsa", "ca-ecdsa", "ca-mail-rsa", "ca-mail-ecdsa"] {
+        let request = std::fs::read_to_string(folder.join(format!("tls/{stem}-csr.pem"))).unwrap();
+        assert!(request.starts_with("-----BEGIN CERTIFICATE REQUEST-----"), "{stem}");
+        assert_eq!(mode(&folder.join(format!("tls/{stem}-key.pem"))), 0o600, "{stem}");
+    }
     let again = failure(&config, &["init", "example.net", "-p", "b"]);
     assert!(again.contains("is there already"), "{again}");
     for (words, cause) in [

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a run left behind.
@@ -30,7 +31,8 @@ pub fn run_with_input(config: &Path, words: &[&str], input: &str) -> Run {
     Run { succeeded: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-fn command(config: &Path, words: &[&str]) -> Command {
+/// A run to be begun.
+pub fn command(config: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
     command.arg("--config").arg(config).args(words).stdout(Stdio::piped()).env_remove("PILLARBOX_CONFIG");
     command
@@ -62,12 +64,22 @@ pub struct Server(Child);
 impl Server {
     /// Starts `serve`, and waits until it can be asked how it is.
     pub fn start(config: &Path) -> Server {
-        let mut server = Server(command(config, &["serve"]).spawn().unwrap());
+        let mut server = Server::begin(config);
+        server.serves(config);
+        server
+    }
+
+    /// Starts `serve`.
+    pub fn begin(config: &Path) -> Server {
+        Server(command(config, &["serve"]).spawn().unwrap())
+    }
+
+    /// Waits until it can be asked how it is.
+    pub fn serves(&mut self, config: &Path) {
         until("it serves", || {
-            assert!(server.0.try_wait().unwrap().is_none(), "it ended");
+            assert!(self.0.try_wait().unwrap().is_none(), "it ended");
             run(config, &["status"]).succeeded
         });
-        server
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -154,6 +166,18 @@ pub fn free_offset() -> u16 {
         .map(|step| first + step * 13)
         .find(|offset| PORTS.iter().all(|port| TcpListener::bind(("127.0.0.1", port + offset)).is_ok()))
         .unwrap()
+}
+
+/// Addresses on loopback that nobody listens on, each given out once. They are below the ports that the system gives to
+/// clients (from 32,768), so that none is taken before it is used.
+pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    const PORTS: u32 = 20_000;
+    std::iter::repeat_with(|| (std::process::id() * 16 + GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS)
+        .map(|step| SocketAddr::from(([127, 0, 0, 1], 12_000 + step as u16)))
+        .filter(|address| TcpListener::bind(address).is_ok())
+        .take(count)
+        .collect()
 }
 
 /// A dialogue of lines over TCP.

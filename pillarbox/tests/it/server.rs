@@ -1,9 +1,8 @@
 //! A demonstration server: its dialogues over TCP, commands to it while it runs, its end.
 
 use crate::commands::init;
-use crate::program::{Demo, Lines, Server, failure, free_offset, json, text, until};
+use crate::program::{Demo, Lines, Server, failure, free_addresses, free_offset, json, text, until};
 use nix::sys::signal::Signal;
-use std::net::TcpListener;
 use std::path::Path;
 use testkit::dialogue::{load, replay_tcp};
 
@@ -147,7 +146,7 @@ fn a_confined_server_reaches_what_is_configured() {
     for name in ["tables", "log", "archive"] {
         std::fs::create_dir(place.path().join(name)).unwrap();
     }
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_addresses(1)[0];
     let written = std::fs::read_to_string(&config).unwrap();
     let (head, _) = written.split_once("\n[[listener]]").unwrap();
     let more = format!(

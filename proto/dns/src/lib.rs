@@ -2,19 +2,27 @@
 //!
 //! An answer keeps apart what mail must keep apart (D9): what is there and what is not, whether that is proved
 //! ([`Security`]), and that nothing could be found out ([`Failure`]), which means try later and never "absent". No wire
-//! format lives here; the service `resolver` asks the network, `Zone` answers from text.
+//! format lives here; the service `resolver` asks the network, [`Zone`] answers from text.
 
 mod name;
 mod record;
+mod typed;
+mod zone;
 
 pub use name::{Name, NameError};
-pub use record::{Mx, Record, RecordType, Tlsa};
+pub use record::{Mx, Record, RecordType, Tlsa, UnknownRecordType};
+pub use typed::{Families, Typed, addresses, mx, ptr, tlsa, txt};
+pub use zone::{Zone, ZoneError, ZoneErrorKind};
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How many aliases (CNAME) one lookup follows. RFC 1034 §5.2.2 asks for a limit and names none; what real services
+/// chain stays below this.
+pub const ALIASES_MAX: usize = 8;
 
 /// Whether DNSSEC vouches for an answer (RFC 4035 §4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,4 +75,10 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Found, Failure>> + Send
 pub trait Lookup: Send + Sync + 'static {
     /// Looks up the records of one type, following aliases.
     fn look_up<'a>(&'a self, name: &'a Name, kind: RecordType) -> Answer<'a>;
+}
+
+impl<L: Lookup + ?Sized> Lookup for Arc<L> {
+    fn look_up<'a>(&'a self, name: &'a Name, kind: RecordType) -> Answer<'a> {
+        (**self).look_up(name, kind)
+    }
 }

@@ -1,7 +1,9 @@
 //! Records, as far as mail uses them.
 
 use crate::Name;
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 /// A type of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +28,65 @@ pub enum RecordType {
     Txt,
     /// What a TLS server must show (RFC 6698).
     Tlsa,
+}
+
+impl RecordType {
+    const ALL: [RecordType; 10] = [
+        RecordType::A,
+        RecordType::Aaaa,
+        RecordType::Cname,
+        RecordType::Mx,
+        RecordType::Ns,
+        RecordType::Ptr,
+        RecordType::Soa,
+        RecordType::Srv,
+        RecordType::Txt,
+        RecordType::Tlsa,
+    ];
+
+    /// The name of the type, as in a master file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RecordType::A => "A",
+            RecordType::Aaaa => "AAAA",
+            RecordType::Cname => "CNAME",
+            RecordType::Mx => "MX",
+            RecordType::Ns => "NS",
+            RecordType::Ptr => "PTR",
+            RecordType::Soa => "SOA",
+            RecordType::Srv => "SRV",
+            RecordType::Txt => "TXT",
+            RecordType::Tlsa => "TLSA",
+        }
+    }
+}
+
+impl fmt::Display for RecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no type of record that mail uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownRecordType;
+
+impl fmt::Display for UnknownRecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a record type that is known here")
+    }
+}
+
+impl std::error::Error for UnknownRecordType {}
+
+impl FromStr for RecordType {
+    type Err = UnknownRecordType;
+
+    /// Takes the name of a type, in any case.
+    fn from_str(text: &str) -> Result<RecordType, UnknownRecordType> {
+        let is_meant = |kind: &RecordType| kind.as_str().eq_ignore_ascii_case(text);
+        RecordType::ALL.into_iter().find(is_meant).ok_or(UnknownRecordType)
+    }
 }
 
 /// A mail exchanger.
@@ -83,4 +144,35 @@ pub enum Record {
     Txt(Vec<u8>),
     /// See [`RecordType::Tlsa`].
     Tlsa(Tlsa),
+}
+
+impl Record {
+    /// The type of this record.
+    pub fn kind(&self) -> RecordType {
+        match self {
+            Record::A(_) => RecordType::A,
+            Record::Aaaa(_) => RecordType::Aaaa,
+            Record::Cname(_) => RecordType::Cname,
+            Record::Mx(_) => RecordType::Mx,
+            Record::Ns(_) => RecordType::Ns,
+            Record::Ptr(_) => RecordType::Ptr,
+            Record::Soa(..) => RecordType::Soa,
+            Record::Srv { .. } => RecordType::Srv,
+            Record::Txt(_) => RecordType::Txt,
+            Record::Tlsa(_) => RecordType::Tlsa,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_names() {
+        for kind in RecordType::ALL {
+            assert_eq!(kind.to_string().to_lowercase().parse(), Ok(kind));
+        }
+        assert_eq!("DNSKEY".parse::<RecordType>(), Err(UnknownRecordType));
+    }
 }

@@ -36,7 +36,7 @@ pub struct Config {
     pub host_name: String,
     /// Whether STARTTLS is offered in the clear. Login is never possible without TLS (R48, R49).
     pub tls_available: bool,
-    /// Capabilities that are not announced, by name, in any case (D10). A masked `AUTH=` mechanism is refused as well.
+    /// Capabilities that are not announced, by name, in any case, and whose commands and arguments are then unknown (D10).
     pub capabilities_masked: Vec<String>,
     /// Largest message that APPEND takes, in octets (RFC 7889).
     pub append_octets_max: u64,

@@ -174,6 +174,11 @@ impl Session {
 
     /// A command wants to go on with a literal.
     fn begin_literal(&mut self, head: LiteralHead) -> Option<Step<Question>> {
+        if !head.synchronizing && !self.state.config.offers("LITERAL+") {
+            // Read away: octets that are sent anyway must not be taken for commands.
+            let before_login = matches!(self.state.phase, Phase::NotAuthenticated);
+            return self.refuse_literal(head, Completion::bad("Unknown kind of literal."), before_login);
+        }
         if !matches!(self.state.phase, Phase::NotAuthenticated)
             && let Some(next) = append::begin(&mut self.state, &self.command, head)
         {
@@ -218,11 +223,7 @@ impl Session {
         if head.synchronizing {
             return self.apply(Next::Done(completion));
         }
-        if before_login {
-            self.bye("The literal is too large.")
-        } else {
-            self.apply(Next::Swallow(head.octets, completion))
-        }
+        if before_login { self.bye(&completion.text) } else { self.apply(Next::Swallow(head.octets, completion)) }
     }
 
     fn read_literal(&mut self, remaining: u64, now: Moment) -> Option<Step<Question>> {
@@ -549,8 +550,8 @@ fn tell(state: &mut State, expunge: bool, then: impl FnOnce(&mut State) -> Next 
 
 /// Whether a command line is the first line of an HTTP request, sent by a browser that was lured here (V49).
 fn is_http(command: &[u8]) -> bool {
-    const METHODS: [&[u8]; 9] =
-        [b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
+    const METHODS: [&[u8]; 10] =
+        [b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"];
     command.split(|b| *b == b' ').next().is_some_and(|word| METHODS.contains(&word))
 }
 

@@ -3,6 +3,7 @@
 use crate::capability;
 use crate::config::Config;
 use crate::encode;
+use crate::lexer::BadCommand;
 use crate::next::Completion;
 use crate::next::{Next, ask, done};
 use crate::question::{Answer, Question};
@@ -78,6 +79,12 @@ impl State {
     pub(crate) fn unix_seconds(&self) -> i64 {
         let since_zero = i64::try_from(self.now.0.as_secs()).unwrap_or(i64::MAX);
         self.config.unix_seconds_at_zero.unwrap_or(0).saturating_add(since_zero)
+    }
+
+    /// Refuses an argument that was `used` although its capability is masked: it is as unknown as what we never heard of
+    /// (D10). What a capability only adds to responses is told all the same, since clients pass over it.
+    pub(crate) fn offers(&self, capability: &str, used: bool) -> Result<(), BadCommand> {
+        if used && !self.config.offers(capability) { Err(BadCommand("Unknown argument.")) } else { Ok(()) }
     }
 
     /// The selected mailbox.

@@ -96,6 +96,8 @@ pub struct Envelope {
     pub eight_bit: bool,
     /// SMTPUTF8 was declared (RFC 6531).
     pub smtputf8: bool,
+    /// REQUIRETLS was declared (RFC 8689): the message may only travel over verified TLS.
+    pub require_tls: bool,
     /// RET (RFC 3461 §4.3).
     pub dsn_return: Option<DsnReturn>,
     /// ENVID in its decoded form (RFC 3461 §4.4).
@@ -111,6 +113,7 @@ impl Envelope {
             declared_size_octets: None,
             eight_bit: false,
             smtputf8: false,
+            require_tls: false,
             dsn_return: None,
             envelope_id: None,
         }

@@ -167,13 +167,11 @@ pub enum Settled {
 /// One wanted alteration of the queue or of the stories of messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueChange {
-    /// Begins the story of an accepted message. For every final recipient the ledger holds one line until the story is
-    /// forgotten: `accepted` is the sum of what becomes of them.
+    /// Begins the story of an accepted message. The ledger counts its final recipients until the story is forgotten: for
+    /// the first that begins in a commit, every accepted group of the commit is one that is delivered.
     Begin {
         /// The message.
         message: QueueId,
-        /// Mailboxes that the same commit delivers to.
-        delivered: u32,
         /// Recipients thrown away by a rule.
         discarded: u32,
         /// How it begins.

@@ -287,7 +287,8 @@ impl Scanner {
         let kind = FieldKind::of(name);
         let Some(open) = self.open.last() else { return };
         if is_top {
-            self.facts.count(kind);
+            let is_spaced = line.content.get(name.len()) != Some(&b':');
+            self.facts.count(kind, is_spaced);
         }
         if let Some(kind) = kind
             && open.fields.wants(kind)

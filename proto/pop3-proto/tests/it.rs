@@ -1,11 +1,15 @@
 //! Sessions against an account in memory: the text dialogues, and properties of whole sessions.
 
+#[path = "it/maildrop.rs"]
+mod maildrop;
+
 use bytes::Bytes;
 use mail::{
     AccountName, BlobId, Flags, InternalDate, Machine, MailboxId, Message, ModSeq, Moment, PeerFacts, Snapshot, Step,
     TlsFacts, Uid, UidValidity,
 };
-use pop3_proto::{Answer, AuthFailure, Capability, Config, Question, Session, Unavailable};
+use maildrop::{MASKED, PASSWORDS, UID_NEXT, UID_VALIDITY, maildrop};
+use pop3_proto::{Answer, AuthFailure, Config, Question, Session, Unavailable};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,14 +27,12 @@ struct World {
     removes: bool,
 }
 
-const FIRST: &str = "From: alice@example.org\r\nSubject: one\r\n\r\nHello.\r\n.\r\n..two dots\r\n.end\r\n";
-const SECOND: &str = "Subject: two\r\n\r\nno line end";
-
 impl World {
     fn named(name: &str) -> World {
+        let messages = maildrop(name);
         let mut world = World {
-            messages: BTreeMap::from([(4, Some(FIRST.into())), (7, Some(SECOND.into()))]),
-            claimed: BTreeMap::new(),
+            messages: messages.iter().map(|mail| (mail.uid, mail.text.map(|text| text.into()))).collect(),
+            claimed: messages.iter().filter_map(|mail| Some((mail.uid, mail.claimed?))).collect(),
             config: Config::new("mx.example.net"),
             tls: true,
             directory: true,
@@ -38,26 +40,13 @@ impl World {
             removes: true,
         };
         match name {
-            "small" => {}
+            "small" | "empty" | "odd" | "message-lost" | "message-short" => {}
             "clear" => world.tls = false,
             "clear-only" => (world.tls, world.config.tls_available) = (false, false),
-            "empty" => world.messages.clear(),
             "directory-down" => world.directory = false,
             "maildrop-locked" => world.opens = false,
             "maildrop-stuck" => world.removes = false,
-            "message-lost" => {
-                world.messages.insert(9, None);
-                world.claimed.insert(9, 500);
-            }
-            "message-short" => {
-                world.claimed.insert(7, 500);
-            }
-            "masked" => world.config.masked = vec![Capability::Uidl, Capability::Sasl, Capability::Expire],
-            "odd" => {
-                world.messages.insert(10, Some(Vec::new()));
-                world.messages.insert(11, Some(b"Subject: bare\n\n.\nlast\r\n.\r\n".to_vec()));
-                world.messages.insert(12, Some(b"Subject: only a header\r\n".to_vec()));
-            }
+            "masked" => world.config.masked = MASKED.to_vec(),
             other => panic!("no world {other}"),
         }
         world
@@ -79,7 +68,7 @@ impl World {
             internal_date: InternalDate::default(),
             blob: BlobId(u64::from(*uid)),
         };
-        Snapshot::empty(MailboxId(1), UidValidity(0x6512_0001), Uid(100), ModSeq(1))
+        Snapshot::empty(MailboxId(1), UidValidity(UID_VALIDITY), Uid(UID_NEXT), ModSeq(1))
             .with_messages(self.messages.iter().map(message))
     }
 
@@ -87,8 +76,7 @@ impl World {
         match question {
             Question::Authenticate(_) if !self.directory => Answer::Authenticated(Err(AuthFailure::Temporary)),
             Question::Authenticate(credentials) => {
-                let passwords = [("brian@example.net", "hunter2"), ("carol@example.net", " two  words ")];
-                let fits = passwords.contains(&(credentials.login.as_str(), credentials.password.expose()));
+                let fits = PASSWORDS.contains(&(credentials.login.as_str(), credentials.password.expose()));
                 let account = AccountName::parse(&credentials.login).filter(|_| fits);
                 Answer::Authenticated(account.ok_or(AuthFailure::Denied))
             }

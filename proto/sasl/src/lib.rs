@@ -1,7 +1,9 @@
 //! Authentication exchanges (RFC 4422): the server's side of PLAIN and LOGIN, without protocol framing.
 //!
 //! SMTP, IMAP and POP3 frame challenges and responses differently, but all carry them in base64; [`decode`] is theirs.
-//! An [`Exchange`] ends in [`Credentials`], which the directory judges.
+//! An [`Exchange`] ends in [`Credentials`], which the directory judges. The other side is in [`client`].
+
+pub mod client;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -161,7 +163,7 @@ pub fn decode(line: &[u8]) -> Result<Vec<u8>, SaslError> {
     }
 }
 
-/// Encodes a challenge.
+/// Encodes a challenge or a response.
 pub fn encode(challenge: &[u8]) -> String {
     STANDARD.encode(challenge)
 }

@@ -45,10 +45,13 @@ impl Extensions {
     pub const SMTPUTF8: Extensions = Extensions(1 << 9);
     /// RFC 3030, without BINARYMIME.
     pub const CHUNKING: Extensions = Extensions(1 << 10);
+    /// RFC 8689. Announced inside TLS only.
+    pub const REQUIRETLS: Extensions = Extensions(1 << 11);
     /// All of them.
-    pub const ALL: Extensions = Extensions((1 << 11) - 1);
+    pub const ALL: Extensions = Extensions((1 << 12) - 1);
     /// What ports 25, 587 and 465 announce by default: what every client is known to bear (R87 to R91).
-    pub const SMTP_DEFAULT: Extensions = Extensions::ALL.without(Extensions::SMTPUTF8).without(Extensions::CHUNKING);
+    pub const SMTP_DEFAULT: Extensions =
+        Extensions::ALL.without(Extensions::SMTPUTF8).without(Extensions::CHUNKING).without(Extensions::REQUIRETLS);
     /// What LMTP announces by default (R62).
     pub const LMTP_DEFAULT: Extensions = Extensions::PIPELINING
         .with(Extensions::SIZE)
@@ -58,7 +61,7 @@ impl Extensions {
         .with(Extensions::CHUNKING);
 
     /// Each extension by its EHLO keyword.
-    pub const NAMES: [(&'static str, Extensions); 11] = [
+    pub const NAMES: [(&'static str, Extensions); 12] = [
         ("PIPELINING", Extensions::PIPELINING),
         ("SIZE", Extensions::SIZE),
         ("VRFY", Extensions::VRFY),
@@ -70,6 +73,7 @@ impl Extensions {
         ("DSN", Extensions::DSN),
         ("SMTPUTF8", Extensions::SMTPUTF8),
         ("CHUNKING", Extensions::CHUNKING),
+        ("REQUIRETLS", Extensions::REQUIRETLS),
     ];
 
     /// Finds an extension by its EHLO keyword, in any case.

@@ -1,4 +1,4 @@
-//! SMTP, submission and LMTP, the accepting side, without input or output.
+//! SMTP, submission and LMTP without input or output: the accepting side, and in [`client`] the sending one.
 //!
 //! [`Session`] is one connection from greeting to close. It takes the client's octets, asks the house its
 //! [`Question`]s, hands out the message text as `Step::Body`, and writes the replies. It decides what is grammar and
@@ -13,9 +13,9 @@
 //! | `data` | DATA and BDAT octets to stored text; where a message ends, and what never ends one |
 //! | `input` | octets to lines, in bounded memory |
 //! | `reply` | every text that the machine says of itself |
-//!
-//! The sending side is not here.
+//! | `client` | the sending side: a machine, questions, types and grammar of its own |
 
+pub mod client;
 pub mod config;
 pub mod data;
 mod grammar;

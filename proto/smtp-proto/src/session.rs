@@ -249,6 +249,10 @@ impl Session {
         if !config.tls_available || self.client.tls.is_some() {
             extensions = extensions.without(Extensions::STARTTLS);
         }
+        // RFC 8689 §4: not announced, and so not taken, outside TLS.
+        if self.client.tls.is_none() {
+            extensions = extensions.without(Extensions::REQUIRETLS);
+        }
         // R73, R74: passwords only inside TLS, and never on port 25.
         if !self.auth_is_enabled() || self.client.tls.is_none() {
             extensions = extensions.without(Extensions::AUTH);

@@ -2,9 +2,11 @@
 //!
 //! The socket lies in the storage folder with mode 0600: whoever may read the mail may speak here.
 
+use crate::queue_desk::{AuditFacts, DestinationFacts, QueueAction, StoryFacts};
 use directory::Directory;
 use mail::{AccountName, Secret};
 use net::LentFiles;
+use qmgr::{Listed, QueueManager, Selection};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -37,6 +39,22 @@ pub enum Request {
         /// Count anew first.
         recalculate: bool,
     },
+    /// Look at the queue or change it.
+    Queue {
+        /// To do what.
+        action: QueueAction,
+        /// With which recipients.
+        selection: Selection,
+    },
+    /// The stories of messages: one by its name, or those in which a text occurs.
+    Why {
+        /// Queue id, message-id or address; everything without it.
+        about: Option<String>,
+        /// Not older than so many seconds.
+        within_seconds: Option<u64>,
+        /// At most so many.
+        limit: usize,
+    },
     /// Remove an account's mail.
     RemoveMail {
         /// Whose.
@@ -59,6 +77,28 @@ pub enum Response {
     Quota {
         /// One entry an account.
         accounts: Vec<AccountUsage>,
+    },
+    /// What is in the queue.
+    Queue {
+        /// Messages, the oldest first.
+        messages: Vec<Listed>,
+    },
+    /// Destinations.
+    QueueSummary {
+        /// By name.
+        destinations: Vec<DestinationFacts>,
+    },
+    /// How many recipients were changed.
+    Changed {
+        /// The number.
+        recipients: u64,
+    },
+    /// Whether mail is conserved.
+    Audit(AuditFacts),
+    /// Stories, the newest first.
+    Stories {
+        /// One each message.
+        stories: Vec<StoryFacts>,
     },
     /// It could not be done.
     Failed {
@@ -108,6 +148,8 @@ pub struct House {
     pub store: Arc<dyn MailStore>,
     /// Limits of accounts.
     pub directory: Arc<Directory>,
+    /// The queue.
+    pub queue: Arc<QueueManager>,
     /// Reads everything again; gives warnings or causes.
     pub reload: Reload,
     /// Reads changed tables again.
@@ -183,6 +225,10 @@ async fn answer(request: Request, house: &House) -> Response {
             Response::Done { notes: Vec::new() }
         }
         Request::Quota { account, recalculate } => quota(house, account, recalculate).await,
+        Request::Queue { action, selection } => crate::queue_desk::answer(house, action, &selection).await,
+        Request::Why { about, within_seconds, limit } => {
+            crate::queue_desk::why(&*house.store, about, within_seconds, limit).await
+        }
         Request::RemoveMail { account } => match AccountName::parse(&account) {
             Some(name) => match house.store.remove_account(&name).await {
                 Ok(()) => Response::Done { notes: Vec::new() },

@@ -5,3 +5,4 @@
 
 pub mod control;
 pub mod metrics_page;
+pub mod queue_desk;

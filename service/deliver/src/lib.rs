@@ -1,12 +1,30 @@
 //! Delivery: routed recipients become changes, and a message on its way becomes a staged body.
 //!
-//! [`commit`] is pure: it says what one accepted message changes. [`Intake`] carries a message's octets from a session
+//! [`plan()`] is pure: it says what one accepted message changes. [`Intake`] carries a message's octets from a session
 //! to the store: repaired at the top, scanned as they pass, staged; [`Intake::finish`] puts the trace fields in front.
 
+mod copy;
+mod header;
+mod plan;
+mod queue_id;
+mod sign;
+
+pub use copy::{Reading, stage_copy};
+pub use header::Submission;
+pub use plan::{
+    Accepted, Destined, Plan, QueueDoor, Queued, inbox_group, now, plan, reverse_address, wants_delay, wants_failure,
+    wants_success,
+};
+pub use queue_id::QueueIds;
+pub use sign::Signer;
+
 use directory::{Directory, Route};
-use mail::{AccountName, BodyId, Change, Commit, FlagSet, Group, InternalDate, MailboxName, MailboxRef};
-use message::repair::HeaderRepair;
+use header::Stages;
+use mail::{AccountName, BodyId, Commit, Domain, InternalDate};
+use message::header_rules::Findings;
 use message::scan::{HeaderFacts, Scanner};
+use sender_auth::dkim::SignError;
+use sign::Signature;
 use std::sync::Arc;
 use store::{BodyWriter, MailStore, StagedBody, StoreError};
 
@@ -19,16 +37,7 @@ pub fn commit(
     directory: &Directory,
     together: bool,
 ) -> Commit {
-    let group = |account: &AccountName| Group {
-        account: account.clone(),
-        changes: vec![Change::Append {
-            mailbox: MailboxRef::Named(MailboxName::inbox()),
-            body,
-            flags: FlagSet::default(),
-            internal_date,
-        }],
-        quota: directory.quota(account),
-    };
+    let group = |account: &AccountName| inbox_group(account, body, internal_date, directory);
     Commit { groups: accounts(routes).into_iter().map(group).collect(), together, ..Commit::default() }
 }
 
@@ -44,12 +53,22 @@ pub fn accounts(routes: &[Route]) -> Vec<&AccountName> {
         .collect()
 }
 
+/// A message that came in whole.
+pub struct Staged {
+    /// Its octets, staged as long as this is held.
+    pub body: StagedBody,
+    /// Its Message-ID field, for its story.
+    pub message_id: Option<String>,
+}
+
 /// A message that is coming in.
 pub struct Intake {
     writer: Box<dyn BodyWriter>,
     scanner: Scanner,
-    repair: Option<HeaderRepair>,
-    repaired: Vec<u8>,
+    stages: Stages,
+    signature: Option<Signature>,
+    /// A second body with the same octets, for the archive.
+    twin: Option<Box<dyn BodyWriter>>,
     /// The first failure of the store; once there is one, octets are thrown away.
     failure: Option<StoreError>,
 }
@@ -58,18 +77,30 @@ impl Intake {
     /// Begins to take a message as another server or a client sends it: the header section is repaired (R102) and
     /// loses its Return-Path fields (RFC 5321 §4.4).
     pub fn from_peer(store: &dyn MailStore) -> Result<Intake, StoreError> {
-        Ok(Intake { repair: Some(HeaderRepair::new(Arc::default())), ..Intake::verbatim(store)? })
+        Ok(Intake { stages: Stages::of_peer(), ..Intake::verbatim(store)? })
+    }
+
+    /// Begins to take a message that a client submits: repaired as above, then its header fields go by the rules. What
+    /// these did is in [`findings`](Self::findings), and what its author says of himself is for
+    /// [`message::submission::authors`] to judge, both once the message is complete.
+    pub fn from_submitter(store: &dyn MailStore, submission: &Submission) -> Result<Intake, StoreError> {
+        Ok(Intake { stages: Stages::of_submitter(submission), ..Intake::verbatim(store)? })
     }
 
     /// Begins to take a message whose octets are kept as they are.
     pub fn verbatim(store: &dyn MailStore) -> Result<Intake, StoreError> {
-        Ok(Intake {
-            writer: store.stage()?,
-            scanner: Scanner::new(),
-            repair: None,
-            repaired: Vec::new(),
-            failure: None,
-        })
+        let (writer, scanner, stages) = (store.stage()?, Scanner::new(), Stages::none());
+        Ok(Intake { writer, scanner, stages, signature: None, twin: None, failure: None })
+    }
+
+    /// The same, to be signed at its end.
+    pub fn signed_by(self, signer: Arc<Signer>) -> Intake {
+        Intake { signature: Some(Signature::new(signer)), ..self }
+    }
+
+    /// The same, with a second body beside the first (R205).
+    pub fn with_twin(self, store: &dyn MailStore) -> Result<Intake, StoreError> {
+        Ok(Intake { twin: Some(store.stage()?), ..self })
     }
 
     /// Takes the next octets. A failure of the store shows at [`finish`](Self::finish).
@@ -77,51 +108,86 @@ impl Intake {
         if self.failure.is_some() {
             return;
         }
-        let result = match &mut self.repair {
-            None => {
-                self.scanner.write(octets);
-                self.writer.write(octets)
-            }
-            Some(repair) => {
-                self.repaired.clear();
-                repair.write(octets, &mut self.repaired);
-                self.scanner.write(&self.repaired);
-                self.writer.write(&self.repaired)
-            }
-        };
-        self.failure = result.err();
+        let octets = self.stages.write(octets);
+        self.scanner.write(octets);
+        if let Some(signature) = &mut self.signature {
+            signature.write(octets);
+        }
+        self.failure = write_both(&mut *self.writer, &mut self.twin, octets).err();
     }
 
-    /// Ends the octets: what the repair held back follows. The facts of the header section are known after this.
+    /// Ends the octets: what the stages held back follows. The facts of the header section are known after this.
     pub fn complete(&mut self) -> &HeaderFacts {
-        if let Some(repair) = self.repair.take() {
-            self.repaired.clear();
-            repair.finish(&mut self.repaired);
-            self.scanner.write(&self.repaired);
-            if self.failure.is_none() {
-                self.failure = self.writer.write(&self.repaired).err();
-            }
+        let octets = self.stages.finish();
+        self.scanner.write(octets);
+        if let Some(signature) = &mut self.signature {
+            signature.write(octets);
+        }
+        if self.failure.is_none() && !octets.is_empty() {
+            self.failure = write_both(&mut *self.writer, &mut self.twin, octets).err();
         }
         self.scanner.close();
         self.scanner.facts()
     }
 
+    /// What the header section says of the message; after [`complete`](Self::complete).
+    pub fn facts(&self) -> &HeaderFacts {
+        self.scanner.facts()
+    }
+
+    /// What the rules for header fields did; after [`complete`](Self::complete).
+    pub fn findings(&self) -> &Findings {
+        self.stages.findings()
+    }
+
+    /// DKIM-Signature fields for a message whose author is of this domain, to stand right above `added`, fields that are
+    /// put in front of it and signed too. Empty where nothing is to be signed; after [`complete`](Self::complete).
+    pub fn sign(&mut self, domain: &Domain, added: &str) -> Result<Vec<u8>, SignError> {
+        self.signature.take().map_or(Ok(Vec::new()), |signature| signature.sign(domain, added, now()))
+    }
+
     /// Stages the message with `prefix` in front of it.
-    pub fn finish(mut self, prefix: &[u8]) -> Result<StagedBody, StoreError> {
+    pub fn finish(self, prefix: &[u8]) -> Result<Staged, StoreError> {
+        self.finish_both(prefix, b"").map(|(staged, _)| staged)
+    }
+
+    /// The same, and the second body, if there is one, with its own fields in front.
+    pub fn finish_both(
+        mut self,
+        prefix: &[u8],
+        twin_prefix: &[u8],
+    ) -> Result<(Staged, Option<StagedBody>), StoreError> {
         self.complete();
         if let Some(failure) = self.failure {
             return Err(failure);
         }
+        let twin = match self.twin.take() {
+            // It is only ever sent on from the queue; nobody asks for its digest.
+            Some(twin) => Some(twin.finish(twin_prefix, Vec::new())?),
+            None => None,
+        };
         let digest = self.scanner.finish(prefix);
-        self.writer.finish(prefix, digest.encode())
+        let message_id =
+            digest.envelope.message_id.as_ref().map(|id| mail::queue::one_line(&String::from_utf8_lossy(id)));
+        let body = self.writer.finish(prefix, digest.encode())?;
+        Ok((Staged { body, message_id }, twin))
     }
+}
+
+fn write_both(
+    writer: &mut dyn BodyWriter,
+    twin: &mut Option<Box<dyn BodyWriter>>,
+    octets: &[u8],
+) -> Result<(), StoreError> {
+    writer.write(octets)?;
+    twin.as_mut().map_or(Ok(()), |twin| twin.write(octets))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use directory::Settings;
-    use mail::Address;
+    use mail::{Address, Change, MailboxRef};
     use store::BodyRange;
     use store::embedded::{EmbeddedStore, Options};
 
@@ -163,7 +229,7 @@ mod tests {
     }
 
     async fn stored(store: &EmbeddedStore, intake: Intake, prefix: &[u8]) -> String {
-        let body = intake.finish(prefix).unwrap();
+        let body = intake.finish(prefix).unwrap().body;
         let folder = tempfile::tempdir().unwrap();
         let (b, octets) = (account("b@x.example"), body.octets);
         let commit = commit(&[Route::Mailbox(b.clone())], body.id, NOON, &directory(folder.path()), true);
@@ -193,5 +259,35 @@ mod tests {
         let mut verbatim = Intake::verbatim(&store).unwrap();
         text.chunks(5).for_each(|piece| verbatim.write(piece));
         assert_eq!(stored(&store, verbatim, b"").await.as_bytes(), text);
+    }
+
+    #[tokio::test]
+    async fn r150_r152_submitted_mail_goes_by_the_rules_and_no_other_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(Options { sync: false, ..Options::new(folder.path()) }).unwrap();
+        let rules = message::header_rules::PRIVACY_RULES.as_bytes();
+        let rules = message::header_rules::HeaderRules::read(std::path::Path::new("rules"), rules).unwrap();
+        let submission = Submission { rules: std::sync::Arc::new(rules), keeps_bcc: false };
+        let text = b"Return-Path: <x@y.example>\r\nFrom: A <a@x.example>\r\nX-Mailer:\r\n t\r\nbcc: c@y.example\r\nno field\r\n";
+        let take = |mut intake: Intake| {
+            text.chunks(3).for_each(|piece| intake.write(piece));
+            intake.complete();
+            intake
+        };
+
+        let submitted = take(Intake::from_submitter(&store, &submission).unwrap());
+        assert_eq!(submitted.findings().deeds.iter().map(|deed| deed.line).collect::<Vec<_>>(), [Some(3)]);
+        let authors = message::submission::authors(submitted.facts(), Default::default()).unwrap();
+        assert_eq!(authors.from, [Address::parse("a@x.example").unwrap()]);
+        assert_eq!((submitted.facts().date_fields, submitted.facts().message_id_fields), (0, 0));
+        assert_eq!(stored(&store, submitted, b"").await, "From: A <a@x.example>\r\n\r\nno field\r\n");
+
+        let keeps_bcc = Submission { keeps_bcc: true, ..Submission::default() };
+        let submitted = take(Intake::from_submitter(&store, &keeps_bcc).unwrap());
+        let from_peer = take(Intake::from_peer(&store).unwrap());
+        assert_eq!(from_peer.findings(), submitted.findings());
+        let expected = "From: A <a@x.example>\r\nX-Mailer:\r\n t\r\nbcc: c@y.example\r\n\r\nno field\r\n";
+        assert_eq!(stored(&store, submitted, b"").await, expected);
+        assert_eq!(stored(&store, from_peer, b"").await, expected);
     }
 }

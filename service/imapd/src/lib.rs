@@ -115,7 +115,7 @@ impl Desk {
 
     fn end_of_body(&mut self) -> Result<BodyId, Unavailable> {
         let intake = self.intake.take().ok_or(Unavailable)?;
-        let body = intake.finish(b"").map_err(|error| self.failed(&error))?;
+        let body = intake.finish(b"").map_err(|error| self.failed(&error))?.body;
         let id = body.id;
         self.staged.push(body);
         Ok(id)

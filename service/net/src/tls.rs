@@ -35,6 +35,9 @@ pub struct TlsSettings {
     pub pairs: Vec<PairFiles>,
     /// Whether clients get session tickets, to resume without a full handshake.
     pub tickets: bool,
+    /// Names of what is spoken here (ALPN). A client that offers others only is refused; one that offers none is not.
+    /// Empty: whatever is offered is passed over.
+    pub alpn: &'static [&'static str],
 }
 
 /// A certificate and its key, as PEM files; both may be the same file.
@@ -153,22 +156,27 @@ impl Loaded {
         }
         let facts = entries.iter().map(|entry| entry.facts.clone()).collect();
         let chooser = Chooser::new(entries).ok_or(TlsError::NoPairs)?;
-        let config =
-            config_of(chooser, settings.tickets, provider).map_err(|error| TlsError::Library(error.to_string()))?;
+        let config = config_of(chooser, settings, provider).map_err(|error| TlsError::Library(error.to_string()))?;
         Ok(Loaded { config: Arc::new(config), facts })
     }
 }
 
-fn config_of(chooser: Chooser, tickets: bool, provider: Arc<CryptoProvider>) -> Result<ServerConfig, rustls::Error> {
+fn config_of(
+    chooser: Chooser,
+    settings: &TlsSettings,
+    provider: Arc<CryptoProvider>,
+) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(provider)
         // RFC 8996 §2, RFC 9325 §3.1.1: nothing older than TLS 1.2.
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(chooser));
-    // No ALPN: with a list, a client that offers only names we lack would fail its handshake. No server-side session
-    // memory either: a ticket carries the state, and nothing a client sends makes us remember it (V53).
+    // RFC 7301 §3.2, RFC 9325 §3.8: with a list, a client that offers only names we lack gets no handshake. A browser that
+    // was led here cannot be made to take our answers for those of a web server (V49).
+    config.alpn_protocols = settings.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    // No memory of sessions: a ticket carries the state, and nothing a client sends makes us remember it (V53).
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    if tickets {
+    if settings.tickets {
         config.ticketer = Ticketer::new()?;
     } else {
         config.send_tls13_tickets = 0;

@@ -17,6 +17,8 @@ pub enum CheckName {
     RejectNonFqdnRecipient,
     /// Only our domains (R110).
     RejectUnauthDestination,
+    /// A domain that we would pass mail on to must be able to get any (R111).
+    RejectUnknownRecipientDomain,
     /// The table of recipients decides (R112).
     CheckRecipientAccess,
     /// Mailboxes that are full take nothing (R81).
@@ -33,8 +35,8 @@ pub struct CheckError {
 }
 
 impl CheckName {
-    /// The guide's order (R106), as far as it needs no other server.
-    pub const GUIDE: [CheckName; 9] = [
+    /// The guide's order (R106), as far as it needs no policy server.
+    pub const GUIDE: [CheckName; 10] = [
         CheckName::PermitMynetworks,
         CheckName::CheckSaslAccess,
         CheckName::RejectSenderLoginMismatch,
@@ -42,6 +44,7 @@ impl CheckName {
         CheckName::RejectUnlistedRecipient,
         CheckName::RejectNonFqdnRecipient,
         CheckName::RejectUnauthDestination,
+        CheckName::RejectUnknownRecipientDomain,
         CheckName::CheckRecipientAccess,
         CheckName::CheckQuota,
     ];
@@ -56,6 +59,7 @@ impl CheckName {
             CheckName::RejectUnlistedRecipient => "reject_unlisted_recipient",
             CheckName::RejectNonFqdnRecipient => "reject_non_fqdn_recipient",
             CheckName::RejectUnauthDestination => "reject_unauth_destination",
+            CheckName::RejectUnknownRecipientDomain => "reject_unknown_recipient_domain",
             CheckName::CheckRecipientAccess => "check_recipient_access",
             CheckName::CheckQuota => "check_quota",
         }

@@ -4,6 +4,7 @@ use crate::check::CheckName;
 use crate::findings::{Effect, Finding, Verdict, access_reply};
 use crate::{Policy, Question, relay_denied};
 use directory::{Action, DomainClass, Refusal, RouteError};
+use dns::{Failure, Lookup, Name, Record, RecordType};
 use mail::{EnhancedStatus, Reply, ReversePath};
 
 /// Asks one check.
@@ -16,6 +17,7 @@ pub async fn judge(check: CheckName, policy: &Policy, question: Question<'_>) ->
         CheckName::RejectUnlistedRecipient => reject_unlisted_recipient(policy, question),
         CheckName::RejectNonFqdnRecipient => reject_non_fqdn_recipient(question),
         CheckName::RejectUnauthDestination => reject_unauth_destination(policy, question),
+        CheckName::RejectUnknownRecipientDomain => reject_unknown_recipient_domain(policy, question).await,
         CheckName::CheckRecipientAccess => check_recipient_access(policy, question),
         CheckName::CheckQuota => check_quota(policy, question).await,
     };
@@ -103,6 +105,58 @@ fn reject_unauth_destination(policy: &Policy, question: Question<'_>) -> Judgeme
     }
 }
 
+/// R111: a domain that we would have to pass the message on to, and that cannot get any.
+async fn reject_unknown_recipient_domain(policy: &Policy, question: Question<'_>) -> Judgement {
+    let address = &question.recipient.address;
+    let (Some(lookup), Ok(name)) = (&policy.lookup, Name::try_from(&address.domain)) else {
+        return verdict(Verdict::Pass, "nothing to look up");
+    };
+    if policy.directory.class_of(&address.domain) == DomainClass::Hosted {
+        return verdict(Verdict::Pass, "hosted domain");
+    }
+    let refuse = |code, status, text: &str| {
+        Verdict::Refuse(Reply::new(code, status, format!("<{address}>: Recipient address rejected: {text}")))
+    };
+    match mail_hosts(&**lookup, &name).await {
+        Ok(MailHosts::Some) => verdict(Verdict::Pass, "the domain takes mail"),
+        // RFC 7505 §4.1.
+        Ok(MailHosts::Null) => {
+            verdict(refuse(556, EnhancedStatus::new(5, 1, 10), "Domain does not accept mail"), "null MX")
+        }
+        Ok(MailHosts::None) => {
+            verdict(refuse(450, EnhancedStatus::new(4, 1, 2), "Domain not found"), "neither MX nor address")
+        }
+        Err(failure) => {
+            let evidence = failure.to_string();
+            verdict(refuse(450, EnhancedStatus::new(4, 4, 3), "Temporary lookup failure"), evidence)
+        }
+    }
+}
+
+/// What a domain says of its mail.
+enum MailHosts {
+    Some,
+    None,
+    Null,
+}
+
+async fn mail_hosts(lookup: &dyn Lookup, name: &Name) -> Result<MailHosts, Failure> {
+    let found = lookup.look_up(name, RecordType::Mx).await?;
+    let is_null = |record: &Record| matches!(record, Record::Mx(mx) if mx.exchange.is_root());
+    if !found.records.is_empty() {
+        return Ok(if found.records.iter().all(is_null) { MailHosts::Null } else { MailHosts::Some });
+    }
+    if !found.name_exists {
+        return Ok(MailHosts::None);
+    }
+    for kind in [RecordType::A, RecordType::Aaaa] {
+        if !lookup.look_up(name, kind).await?.records.is_empty() {
+            return Ok(MailHosts::Some);
+        }
+    }
+    Ok(MailHosts::None)
+}
+
 fn check_recipient_access(policy: &Policy, question: Question<'_>) -> Judgement {
     let address = &question.recipient.address;
     match policy.directory.recipient_access(address) {
@@ -132,7 +186,7 @@ fn follow(action: &Action, object: &str, what: &str) -> Judgement {
     let evidence = format!("{object}: {action:?}");
     let refusal = |refusal: &Refusal| access_reply(refusal.code, refusal.status, object, what, &refusal.text);
     let not_here = |what: &str| {
-        tracing::warn!(%object, action = what, "this action needs the queue; the recipient is deferred");
+        tracing::warn!(%object, action = what, "there are no content filters yet; the recipient is deferred");
         Verdict::Refuse(Reply::new(451, EnhancedStatus::new(4, 3, 5), "Server configuration problem"))
     };
     let (result, effect) = match action {
@@ -141,7 +195,10 @@ fn follow(action: &Action, object: &str, what: &str) -> Judgement {
         Action::Reject(reply) | Action::Defer(reply) => (Verdict::Refuse(refusal(reply)), None),
         Action::DeferIfPermit(reply) => (Verdict::DeferIfPermitted(refusal(reply)), None),
         Action::DeferIfReject(reply) => (Verdict::DeferIfRefused(refusal(reply)), None),
-        Action::Hold(_) => (not_here("HOLD"), None),
+        Action::Hold(_) => {
+            tracing::info!(%object, what, "access table triggers HOLD action");
+            (Verdict::Pass, Some(Effect::Hold(format!("{what} {object}"))))
+        }
         Action::Filter(_) => (not_here("FILTER"), None),
         Action::Discard(_) => (Verdict::Pass, Some(Effect::Discard(evidence.clone()))),
         Action::Redirect(address) => (Verdict::Pass, Some(Effect::Redirect(address.clone()))),

@@ -34,6 +34,9 @@ pub enum Effect {
     Redirect(Address),
     /// Deliver to this address as well.
     Copy(Address),
+    /// Accept the message into the queue and leave it there until an administrator releases it; the text names the rule
+    /// (R139).
+    Hold(String),
     /// Put this header field, `Name: value`, on top.
     Prepend(String),
 }

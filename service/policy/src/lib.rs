@@ -12,6 +12,7 @@ pub use check::{CheckError, CheckName, parse_checks};
 pub use findings::{Effect, Finding, Findings, Verdict};
 
 use directory::{Directory, DomainClass, Route, RouteError};
+use dns::Lookup;
 use mail::{AccountName, Address, EnhancedStatus, Envelope, Recipient, Reply};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub struct Policy {
     directory: Arc<Directory>,
     store: Arc<dyn MailStore>,
     checks: Vec<CheckName>,
+    /// `None`: checks that ask the domain name system pass.
+    lookup: Option<Arc<dyn Lookup>>,
 }
 
 /// A recipient that is taken.
@@ -60,7 +63,12 @@ pub struct Taken {
 impl Policy {
     /// The checks, in order, over these tables and this store.
     pub fn new(directory: Arc<Directory>, store: Arc<dyn MailStore>, checks: Vec<CheckName>) -> Policy {
-        Policy { directory, store, checks }
+        Policy { directory, store, checks, lookup: None }
+    }
+
+    /// The same checks, with someone to ask about domains.
+    pub fn with_lookup(self, lookup: Arc<dyn Lookup>) -> Policy {
+        Policy { lookup: Some(lookup), ..self }
     }
 
     /// Decides on a recipient: where it goes, or the reply that refuses it.
@@ -73,7 +81,7 @@ impl Policy {
             metrics::counter!("policy_refusals_total", "check" => check.name()).increment(1);
             return Err(reply);
         }
-        let routes = self.house_rules(question.recipient, question.envelope).await.inspect_err(|_| {
+        let routes = self.house_rules(question).await.inspect_err(|_| {
             metrics::counter!("policy_refusals_total", "check" => "house_rules").increment(1);
         })?;
         Ok(Taken { routes, effects: findings.effects() })
@@ -94,23 +102,44 @@ impl Policy {
 
     /// What holds for every recipient, permitted or not: a message is never taken that could not be delivered (R108; no
     /// bounce for what can be refused now).
-    async fn house_rules(&self, recipient: &Recipient, envelope: &Envelope) -> Result<Vec<Route>, Reply> {
-        let routes = self.route(&recipient.address)?;
+    ///
+    /// Whatever the list of checks says, only trusted and authenticated clients send to the outside (R110).
+    async fn house_rules(&self, question: Question<'_>) -> Result<Vec<Route>, Reply> {
+        let Question { client, envelope, recipient } = question;
+        let may_send_anywhere = client.trusted || client.account.is_some();
+        let routes = match self.directory.class_of(&recipient.address.domain) {
+            DomainClass::Other if !may_send_anywhere && !self.is_alias(&recipient.address) => {
+                return Err(relay_denied(&recipient.address));
+            }
+            _ => self.way(&recipient.address)?,
+        };
         for route in &routes {
             match route {
                 Route::Mailbox(account) => self.room(account, recipient, envelope).await?,
-                Route::Relay(_) | Route::Outside(_) => return Err(cannot_send_yet(&recipient.address)),
+                Route::Relay(_) | Route::Outside(_) => {}
             }
         }
         Ok(routes)
     }
 
-    /// Where an address leads, or the reply of R108 and R109.
+    fn is_alias(&self, address: &Address) -> bool {
+        !matches!(self.directory.route(address), Err(RouteError::NotOurs))
+    }
+
+    /// Where mail for an address goes, also out of the house, whoever sends it.
+    pub fn way(&self, address: &Address) -> Result<Vec<Route>, Reply> {
+        match self.directory.route(address) {
+            Err(RouteError::NotOurs) => Ok(vec![Route::Outside(address.clone())]),
+            _ => self.route(address),
+        }
+    }
+
+    /// Where an address of ours leads, or the reply of R108 and R109.
     pub fn route(&self, address: &Address) -> Result<Vec<Route>, Reply> {
         match self.directory.route(address) {
             Ok(routes) => Ok(routes),
             Err(RouteError::UnknownUser) => Err(unknown_user(address)),
-            Err(RouteError::NotOurs) => Err(cannot_send_yet(address)),
+            Err(RouteError::NotOurs) => Err(relay_denied(address)),
             Err(RouteError::UnknownRelayRecipient) => Err(unknown_relay_recipient(address)),
             Err(RouteError::LoopOrTooDeep) => Err(Reply::new(
                 451,
@@ -184,15 +213,6 @@ fn lookup_failure(address: &Address) -> Reply {
     )
 }
 
-/// Mail for other servers has no way out yet; a temporary refusal keeps it with the sender.
-pub fn cannot_send_yet(address: &Address) -> Reply {
-    Reply::new(
-        451,
-        EnhancedStatus::new(4, 3, 2),
-        format!("<{address}>: this server does not send to other hosts yet, try again later"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,7 +273,9 @@ mod tests {
             internal_date: InternalDate { unix_seconds: 0, zone_minutes: 0 },
         };
         let group = Group { account: name(account), changes: vec![change], quota: Quota::default() };
-        assert!(store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await.unwrap()[0].is_ok());
+        assert!(
+            store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await.unwrap()[0].is_ok()
+        );
     }
 
     fn name(text: &str) -> AccountName {
@@ -356,22 +378,56 @@ mod tests {
                 let reply = world.refusal(client, "brian@example.net", full).await;
                 assert_eq!(reply, format!("522 5.2.2 <{full}>: Recipient address rejected: Mailbox is full"));
             }
-            let reply = world.refusal(client, "brian@example.net", "x@elsewhere.example").await;
-            assert!(reply.starts_with("451 4.3.2 <x@elsewhere.example>: this server does not send"), "{reply}");
+            let out = world.ask(client, &from("brian@example.net"), "x@elsewhere.example").await.unwrap();
+            assert_eq!(out.routes, [Route::Outside(address("x@elsewhere.example"))], "R107, R127");
         }
     }
 
     #[tokio::test]
-    async fn addresses_that_lead_nowhere_now_are_put_off() {
+    async fn r118_r144_addresses_that_lead_out_of_the_house() {
         let world = world().await;
         let refusal = async |recipient| world.refusal(&stranger(), "", recipient).await;
-        assert!(refusal("away@example.net").await.starts_with("451 4.3.2 <away@example.net>"));
+        let routes = async |recipient| world.ask(&stranger(), &from(""), recipient).await.unwrap().routes;
+        assert_eq!(routes("away@example.net").await, [Route::Outside(address("x@elsewhere.example"))]);
         assert!(refusal("loop@example.net").await.starts_with("451 4.3.5 <loop@example.net>"));
-        assert!(refusal("known@example.com").await.starts_with("451 4.3.2 <known@example.com>"));
+        assert_eq!(routes("known@example.com").await, [Route::Relay(address("known@example.com"))]);
         let unknown =
             "550 5.1.1 <nobody@example.com>: Recipient address rejected: User unknown in relay recipient table";
         assert_eq!(refusal("nobody@example.com").await, unknown);
         assert!(refusal("forward@example.net").await.starts_with("550 5.1.1 "));
+    }
+
+    /// R110: even a list of checks without a guard relays for nobody but trusted and authenticated clients.
+    #[tokio::test]
+    async fn r110_no_list_of_checks_opens_the_relay() {
+        let mut world = world().await;
+        world.policy.checks = vec![CheckName::RejectNonFqdnRecipient];
+        let refused = world.refusal(&stranger(), "you@elsewhere.example", "x@elsewhere.example").await;
+        assert_eq!(refused, "554 5.7.1 <x@elsewhere.example>: Relay access denied");
+        assert!(world.is_taken(&logged_in("brian@example.net"), "brian@example.net", "x@elsewhere.example").await);
+    }
+
+    /// R111.
+    #[tokio::test]
+    async fn r111_domains_that_cannot_get_mail_are_refused() {
+        let mut world = world().await;
+        let zone = "$secure\nexample.com MX 5 mx.example.com\nnull.example MX 0 .\nbare.example A 192.0.2.1\n\
+                    text.example TXT x\nbroken.example SERVFAIL\n";
+        world.policy.lookup = Some(Arc::new(dns::Zone::parse(zone).unwrap()));
+        world.policy.checks = vec![CheckName::RejectUnknownRecipientDomain];
+        let brian = logged_in("brian@example.net");
+        let sender = from("brian@example.net");
+        for taken in ["known@example.com", "x@bare.example", "brian@example.net"] {
+            assert!(world.ask(&brian, &sender, taken).await.is_ok(), "{taken}");
+        }
+        for (refused, reply) in [
+            ("x@null.example", "556 5.1.10 <x@null.example>: Recipient address rejected: Domain does not accept mail"),
+            ("x@nx.example", "450 4.1.2 <x@nx.example>: Recipient address rejected: Domain not found"),
+            ("x@text.example", "450 4.1.2 <x@text.example>: Recipient address rejected: Domain not found"),
+            ("x@broken.example", "450 4.4.3 <x@broken.example>: Recipient address rejected: Temporary lookup failure"),
+        ] {
+            assert_eq!(world.ask(&brian, &sender, refused).await.unwrap_err(), reply);
+        }
     }
 
     /// R131–R136.

@@ -1,6 +1,8 @@
 //! The one table from causes to replies.
 
-use mail::{Address, ChangeError, Domain, EnhancedStatus, QueueId, Reply};
+use mail::{AccountName, Address, ChangeError, Domain, EnhancedStatus, QueueId, Reply};
+use queue::rate::Exceeded;
+use sender_auth::srs::SrsError;
 use store::StoreError;
 
 /// R92.
@@ -41,6 +43,51 @@ pub fn verified(address: &Address) -> Reply {
 /// R97, for a domain whose queue cannot be run.
 pub fn etrn_unavailable(domain: &Domain) -> Reply {
     Reply::plain(459, format!("<{domain}>: service unavailable"))
+}
+
+/// R97.
+pub fn etrn_started() -> Reply {
+    Reply::plain(250, "Queuing started")
+}
+
+/// A rewritten reverse-path that is not of our making, or too old.
+pub fn srs_refused(address: &Address, error: &SrsError) -> Reply {
+    Reply::new(550, EnhancedStatus::new(5, 1, 1), format!("<{address}>: Recipient address rejected: {error}"))
+}
+
+/// A rewritten reverse-path is for reports, which come from the null reverse-path.
+pub fn srs_for_reports_only(address: &Address) -> Reply {
+    let text = format!("<{address}>: Recipient address rejected: this address takes delivery reports only");
+    Reply::new(550, EnhancedStatus::new(5, 7, 1), text)
+}
+
+/// An account sends more than it may. Temporary, unless the message alone is beyond the limit.
+pub fn rate_exceeded(account: &AccountName, exceeded: &Exceeded) -> Reply {
+    let Exceeded { name, limit, retry_after } = exceeded;
+    match retry_after {
+        Some(after) => {
+            let minutes = after.as_secs().div_ceil(60).max(1);
+            let text = format!("{account} may send {limit} {name}; try again in {minutes} minutes");
+            Reply::new(450, EnhancedStatus::new(4, 7, 1), text)
+        }
+        None => Reply::new(550, EnhancedStatus::new(5, 7, 1), format!("{account} may send {limit} {name}")),
+    }
+}
+
+/// RFC 6409 §6.3: a submitted message whose author is not plain (V40).
+pub fn author_refused(refusal: &message::submission::Refusal) -> Reply {
+    Reply::new(554, EnhancedStatus::new(5, 6, 0), format!("Message refused: {refusal}"))
+}
+
+/// R138.
+pub fn author_not_owned(address: &Address, account: &AccountName) -> Reply {
+    let text = format!("<{address}>: Author address rejected: not owned by user {account}");
+    Reply::new(553, EnhancedStatus::new(5, 7, 1), text)
+}
+
+/// R153: a header rule refuses the message.
+pub fn header_refused(refusal: &message::header_rules::Refusal) -> Reply {
+    Reply::new(refusal.code(), refusal.status, refusal.text.clone())
 }
 
 /// A failure of the store is never the message's fault.

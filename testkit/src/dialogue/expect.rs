@@ -1,6 +1,6 @@
 //! Comparing what came with what was expected, and writing what came into the file.
 
-use super::{Dialogue, Scene};
+use super::{Dialogue, Scene, Side};
 
 /// The lines of output, in the form that patterns are compared with.
 pub(super) fn lines(output: &[u8]) -> Vec<String> {
@@ -46,32 +46,36 @@ pub(super) fn fits(pattern: &str, line: &str) -> bool {
 
 /// Checks the output of a scene.
 pub(super) fn check(dialogue: &Dialogue, scene: &Scene, came: &[String]) -> Result<(), String> {
+    let side = dialogue.side;
     let mut replies = scene.replies.iter();
     let mut last = scene.line;
     for line in came {
         let Some(reply) = replies.next() else {
             return Err(format!(
-                "{}:{last}: after this line nothing more was expected, but came\n  S: {line}",
-                dialogue.path.display()
+                "{}:{last}: after this line nothing more was expected, but came\n  {}",
+                dialogue.path.display(),
+                side.written(line)
             ));
         };
         last = reply.line;
         if !fits(&reply.pattern, line) {
             let place = format!("{}:{last}", dialogue.path.display());
-            return Err(format!("{place}: expected\n  S: {}\ngot\n  S: {line}\nof\n{}", reply.pattern, shown(came)));
+            let (pattern, line) = (side.written(&reply.pattern), side.written(line));
+            return Err(format!("{place}: expected\n  {pattern}\ngot\n  {line}\nof\n{}", shown(side, came)));
         }
     }
     match replies.next() {
         None => Ok(()),
         Some(reply) => {
             let place = format!("{}:{}", dialogue.path.display(), reply.line);
-            Err(format!("{place}: expected\n  S: {}\nbut nothing more came after\n{}", reply.pattern, shown(came)))
+            let pattern = side.written(&reply.pattern);
+            Err(format!("{place}: expected\n  {pattern}\nbut nothing more came after\n{}", shown(side, came)))
         }
     }
 }
 
-fn shown(came: &[String]) -> String {
-    came.iter().map(|line| format!("  S: {line}\n")).collect()
+fn shown(side: Side, came: &[String]) -> String {
+    came.iter().map(|line| format!("  {}\n", side.written(line))).collect()
 }
 
 /// Whether files are to be rewritten instead of being compared.
@@ -79,7 +83,7 @@ pub(super) fn updating() -> bool {
     std::env::var_os("UPDATE").is_some_and(|value| value == "1")
 }
 
-/// The file with the `S:` lines of each scene as they came. Scenes that fit stay as they are; in the others, lines
+/// The file with the expected lines of each scene as they came. Scenes that fit stay as they are; in the others, lines
 /// that fit a pattern keep it.
 pub(super) fn rewritten(dialogue: &Dialogue, came: &[Vec<String>]) -> String {
     let mut dropped = vec![false; dialogue.raw.len() + 1];
@@ -94,7 +98,7 @@ pub(super) fn rewritten(dialogue: &Dialogue, came: &[Vec<String>]) -> String {
         for line in came {
             let kept = patterns.clone().position(|pattern| fits(pattern, line));
             let text = kept.and_then(|position| patterns.nth(position)).unwrap_or(line);
-            inserted[place].push(if text.is_empty() { "S:".to_owned() } else { format!("S: {text}") });
+            inserted[place].push(dialogue.side.written(text));
         }
     }
     let mut text = String::new();
@@ -114,9 +118,21 @@ pub(super) fn rewritten(dialogue: &Dialogue, came: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse;
+    use super::super::{parse, parse_for};
     use super::*;
     use std::path::Path;
+
+    #[test]
+    fn a_client_is_updated_in_its_own_marks() {
+        let text = "# RFC 1 §1: x\nS: a\nC: one\nH: two\n";
+        let dialogue = parse_for(Side::Client, Path::new("f.txt"), text).unwrap();
+        let came = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        assert_eq!(rewritten(&dialogue, &[vec![], came(&["one", "H: two"])]), text);
+        let expected = "# RFC 1 §1: x\nS: a\nC: one\nH: three\nC:\n";
+        assert_eq!(rewritten(&dialogue, &[vec![], came(&["one", "H: three", ""])]), expected);
+        let error = check(&dialogue, &dialogue.scenes[1], &came(&["one", "H: three"])).unwrap_err();
+        assert!(error.starts_with("f.txt:4: expected\n  H: two\ngot\n  H: three\n"), "{error}");
+    }
 
     #[test]
     fn a_star_stands_for_any_run() {

@@ -5,10 +5,10 @@ use super::{Dialogue, Stimulus};
 use mail::{Machine, Moment, Step, TlsFacts};
 use std::time::Duration;
 
-/// How the client's octets arrive.
+/// How the other side's octets arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
-    /// All consecutive `C:` lines at once.
+    /// All consecutive lines that are sent at once.
     Whole,
     /// One octet at a time.
     Octets,
@@ -22,7 +22,7 @@ const CLOCK_START: Duration = Duration::from_secs(1_000);
 /// Plays a dialogue against a machine. `answer` is the world: it gets each question with the octets of all
 /// [`Step::Body`] steps that it has not taken yet.
 ///
-/// With `UPDATE=1` in the environment, the `S:` lines of the file are rewritten from what came.
+/// With `UPDATE=1` in the environment, the expected lines of the file are rewritten from what came.
 ///
 /// # Errors
 /// What was expected and what came, with file and line.
@@ -87,7 +87,7 @@ struct Stage<M, A> {
 
 impl<M: Machine, A: FnMut(M::Question, &mut Vec<u8>) -> M::Answer> Stage<M, A> {
     fn play(&mut self, stimulus: &Stimulus, split: Split) -> Result<(), String> {
-        if self.rest == Rest::Handshake && *stimulus != Stimulus::Tls {
+        if self.rest == Rest::Handshake && !matches!(stimulus, Stimulus::Tls | Stimulus::End) {
             return Err("the machine waits for TLS, but `TLS:` is missing before this".into());
         }
         match stimulus {

@@ -13,23 +13,23 @@ const LANES: usize = 6;
 /// Messages in one answer.
 const BATCH: usize = 100;
 
-struct Sample {
-    name: String,
-    octets: Vec<u8>,
+/// A message of the corpus.
+pub struct Sample {
+    pub name: String,
+    pub octets: Vec<u8>,
 }
 
-/// Where the corpus is unpacked, and the folder that goes with the test.
-fn samples(server: &Server) -> Vec<Sample> {
+/// All messages, by their names. The corpus is unpacked into a folder that is not there yet.
+pub fn samples(unpacked: &Path) -> Vec<Sample> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let beside = repository.join("../shared/corpus/spamassassin.tar.gz");
     let source = std::env::var_os("PILLARBOX_CORPUS").map_or(beside, PathBuf::from);
     let folder = if source.is_dir() {
         source
     } else if source.is_file() {
-        let folder = server.scratch("corpus");
-        std::fs::create_dir(&folder).unwrap();
-        Peer::new("tar").arg("--extract").arg("--file").arg(&source).arg("--directory").arg(&folder).succeed().unwrap();
-        folder
+        std::fs::create_dir(unpacked).unwrap();
+        Peer::new("tar").args(["--extract", "--file"]).arg(&source).arg("--directory").arg(unpacked).succeed().unwrap();
+        unpacked.to_owned()
     } else {
         eprintln!("{} is not there; the samples of this crate take the corpus's place", source.display());
         Path::new(env!("CARGO_MANIFEST_DIR")).join("samples")
@@ -54,7 +54,7 @@ fn read(folder: &Path, found: &mut Vec<Sample>) {
 }
 
 /// The octets with every line end made CRLF, and one at the end.
-fn with_crlf(octets: &[u8]) -> Vec<u8> {
+pub fn with_crlf(octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(octets.len() + octets.len() / 40);
     let mut rest = octets.iter().copied().peekable();
     while let Some(octet) = rest.next() {
@@ -81,7 +81,7 @@ fn dotted(octets: &[u8]) -> Vec<u8> {
 
 /// What the server should keep of a message that came by SMTP: without Return-Path fields, and with an empty line where
 /// the header section ends without one (R64, R102).
-fn repaired(octets: &[u8]) -> Vec<u8> {
+pub fn repaired(octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(octets.len());
     let mut lines = octets.split_inclusive(|octet| *octet == b'\n');
     let mut dropping = false;
@@ -130,7 +130,7 @@ fn prepare() -> (Server, Vec<Sample>) {
     for lane in 0..LANES {
         server.command(&["account", "add", &account(lane), "--password", PASSWORD, "--scheme", "PLAIN"]).unwrap();
     }
-    let samples = samples(&server);
+    let samples = samples(&server.scratch("corpus"));
     (server, samples)
 }
 

@@ -1,20 +1,23 @@
 //! The release binary against real programs, as their users run them. Everything happens on loopback, every server has a
 //! folder and ports of its own, and each program that is started is also ended.
 //!
-//! `cargo xtask test` installs the programs. Only the test with Postfix needs root, because Postfix does.
+//! `cargo xtask test` installs the programs. Only tests with a real Postfix or Exim need root, because those do.
 
 mod admin;
 mod corpus;
 mod curl;
 mod desk;
+mod dkim;
 mod fetchmail;
 mod guide;
 mod hazards;
+mod internet;
 mod mbsync;
 mod neomutt;
 mod others;
 mod postfix;
 mod python;
+mod report;
 mod swaks;
 mod tls;
 

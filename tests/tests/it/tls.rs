@@ -1,6 +1,7 @@
 //! openssl s_client looks at every port: versions, ciphers, certificates, names.
 
 use crate::desk::authorities;
+use peers::client::Raw;
 use peers::peer::{Outcome, Peer};
 use peers::server::{Port, Server};
 use std::os::unix::fs::PermissionsExt;
@@ -92,6 +93,69 @@ fn r21_r22_old_versions_and_weak_ciphers_are_refused() {
         }
         assert_eq!(s_client(&server, port, starttls, &["-tls1_2"]).status, Some(0), "{port:?}");
         assert_eq!(s_client(&server, port, starttls, &["-tls1_3"]).status, Some(0), "{port:?}");
+    }
+}
+
+/// What a port's protocol is called in a handshake.
+fn alpn(port: Port) -> &'static str {
+    match port {
+        Port::Imaps | Port::Imap => "imap",
+        Port::Pop3s | Port::Pop3 => "pop3",
+        _ => "smtp",
+    }
+}
+
+#[test]
+fn v49_foreign_protocols_get_no_handshake() {
+    let server = Server::start().unwrap();
+    for (port, starttls, _) in PORTS {
+        for version in ["-tls1_2", "-tls1_3"] {
+            let foreign = if alpn(port) == "imap" { "pop3" } else { "imap" };
+            for offered in ["h2,http/1.1", "http/1.1", foreign] {
+                let outcome = s_client(&server, port, starttls, &[version, "-alpn", offered]);
+                assert_ne!(outcome.status, Some(0), "{port:?} {offered}: {outcome}");
+                assert!(outcome.says("no application protocol"), "{port:?} {offered}: {outcome}");
+            }
+            let offered = format!("h2,{}", alpn(port));
+            let outcome = s_client(&server, port, starttls, &[version, "-alpn", &offered]);
+            assert_eq!(outcome.status, Some(0), "{port:?}: {outcome}");
+            outcome.must_say(&format!("ALPN protocol: {}", alpn(port))).unwrap();
+            let outcome = s_client(&server, port, starttls, &[version]);
+            assert_eq!(outcome.status, Some(0), "{port:?}: {outcome}");
+            outcome.must_say("No ALPN negotiated").unwrap();
+        }
+    }
+}
+
+/// A browser without ALPN that was led to a mail port, before a STARTTLS and inside TLS: one answer, then the end, and
+/// what is in the body of its request is not carried out.
+#[test]
+fn v49_a_request_of_the_web_ends_the_session() {
+    let server = Server::start().unwrap();
+    let body = "EHLO x\r\nCAPA\r\na CAPABILITY\r\n";
+    for verb in ["GET", "POST", "HEAD", "PUT", "CONNECT", "OPTIONS"] {
+        let request = format!("{verb} / HTTP/1.1\r\nHost: mx.example.net\r\n\r\n{body}");
+        for (port, starttls, _) in PORTS {
+            let said = if starttls.is_some() {
+                let mut raw = Raw::connect(server.port(port)).unwrap();
+                raw.line().unwrap();
+                raw.write(request.as_bytes()).unwrap();
+                raw.finish().unwrap()
+            } else {
+                // With -quiet it stays until the server closes.
+                let place = format!("127.0.0.1:{}", server.port(port));
+                let peer = Peer::new("openssl").args(["s_client", "-quiet", "-connect", &place]).input(request.clone());
+                let outcome = peer.run().unwrap();
+                String::from_utf8_lossy(&outcome.output).lines().skip(1).collect::<Vec<_>>().join("\n")
+            };
+            assert_eq!(said.lines().count(), 1, "{port:?} {verb}: {said}");
+            let refusal = match alpn(port) {
+                "imap" => "* BYE ",
+                "pop3" => "-ERR ",
+                _ => "521 ",
+            };
+            assert!(said.starts_with(refusal), "{port:?} {verb}: {said}");
+        }
     }
 }
 

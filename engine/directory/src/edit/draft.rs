@@ -182,7 +182,7 @@ impl Draft {
     }
 
     /// Passes every line, numbered from 1 up, through `keep`; what it does not change keeps every octet.
-    fn rewrite(&mut self, keep: impl Fn(usize, &str) -> Option<String>) {
+    pub(crate) fn rewrite(&mut self, keep: impl Fn(usize, &str) -> Option<String>) {
         let mut text = String::with_capacity(self.text.len());
         for (index, line) in self.text.split_inclusive('\n').enumerate() {
             let (bare, end) = line.strip_suffix('\n').map_or((line, ""), |bare| (bare, "\n"));

@@ -40,9 +40,9 @@ fn envelope(id: QueueId) -> Box<QueuedEnvelope> {
     })
 }
 
-fn begin(id: QueueId, delivered: u32) -> QueueChange {
+fn begin(id: QueueId) -> QueueChange {
     let arrival = Arrival { from: "a@example.net".into(), message_id: Some("<%_\"x@y>".into()), ..Arrival::default() };
-    QueueChange::Begin { message: id, delivered, discarded: 0, events: vec![event(Happening::Received(arrival))] }
+    QueueChange::Begin { message: id, discarded: 0, events: vec![event(Happening::Received(arrival))] }
 }
 
 fn enqueue(id: QueueId, body: BodyId, recipients: &[&str]) -> QueueChange {
@@ -73,7 +73,7 @@ pub async fn recipients_are_settled_one_by_one(store: &dyn MailStore) {
         internal_date: InternalDate::default(),
     };
     let group = Group { account: account("queue@example.net"), changes: vec![local], quota: Quota::default() };
-    let queue = vec![begin(id, 1), enqueue(id, staged.id, &["x@y.example", "z@y.example", "x@w.example"])];
+    let queue = vec![begin(id), enqueue(id, staged.id, &["x@y.example", "z@y.example", "x@w.example"])];
     let answers = store.commit(Commit { groups: vec![group], together: true, queue }).await.expect("commits");
     assert!(answers[0].is_ok());
     drop(staged);
@@ -134,7 +134,7 @@ pub async fn nothing_is_queued_without_its_commit(store: &dyn MailStore) {
     };
     let tight = Quota { octets_max: Some(5), ..Quota::default() };
     let group = Group { account: account("tight@example.net"), changes: vec![append], quota: tight };
-    let queue = vec![begin(id, 1), enqueue(id, staged.id, &["x@y.example"])];
+    let queue = vec![begin(id), enqueue(id, staged.id, &["x@y.example"])];
     let commit = Commit { groups: vec![group], together: true, queue: queue.clone() };
     assert_eq!(store.commit(commit).await.expect("answers")[0], Err(ChangeError::OverQuota));
     assert_eq!(store.queued(id).await.expect("reads"), None);
@@ -142,8 +142,7 @@ pub async fn nothing_is_queued_without_its_commit(store: &dyn MailStore) {
     change(store, queue.clone()).await;
     assert!(store.queued(id).await.expect("reads").is_some());
     let again = QueueId(1_000_003);
-    let twice =
-        Commit { queue: vec![begin(again, 0), enqueue(again, staged.id, &["x@y.example"])], ..Commit::default() };
+    let twice = Commit { queue: vec![begin(again), enqueue(again, staged.id, &["x@y.example"])], ..Commit::default() };
     assert!(store.commit(twice).await.is_err(), "a body is taken once");
     assert_eq!(store.story(again).await.expect("reads"), None);
     change(store, vec![QueueChange::Settle { message: id, number: 0, how: Settled::Delivered }]).await;
@@ -154,8 +153,8 @@ pub async fn stories_are_found_and_forgotten(store: &dyn MailStore) {
     let now = 100 * DAY;
     let ids: Vec<QueueId> = (0..3).map(|day| QueueId((now + day * DAY) * 1_000)).collect();
     let staged = stage(store, b"x", b"");
-    change(store, vec![begin(ids[0], 0), enqueue(ids[0], staged.id, &["waits@y.example"])]).await;
-    change(store, vec![begin(ids[1], 0)]).await;
+    change(store, vec![begin(ids[0]), enqueue(ids[0], staged.id, &["waits@y.example"])]).await;
+    change(store, vec![begin(ids[1])]).await;
     let refusal =
         Event { recipient: Some("nobody@example.net".into()), ..event(Happening::Noted { what: "no".into() }) };
     change(store, vec![QueueChange::Tell { message: ids[2], event: refusal }]).await;
@@ -174,7 +173,7 @@ pub async fn stories_are_found_and_forgotten(store: &dyn MailStore) {
     store.forget_stories(UnixMillis(now + 2 * DAY), u64::MAX >> 1).await.expect("forgets");
     assert_eq!(ask(None, 0, 10).await, [ids[2], ids[0]], "what waits is not forgotten");
     change(store, vec![QueueChange::Settle { message: ids[0], number: 0, how: Settled::Discarded }]).await;
-    change(store, vec![begin(QueueId(ids[2].0 + 1), 0), begin(QueueId(ids[2].0 + 2), 0)]).await;
+    change(store, vec![begin(QueueId(ids[2].0 + 1)), begin(QueueId(ids[2].0 + 2))]).await;
     store.forget_stories(UnixMillis(0), 1).await.expect("forgets");
     assert_eq!(ask(None, 0, 10).await, [QueueId(ids[2].0 + 2)], "only so many are kept");
 }

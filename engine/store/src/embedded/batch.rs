@@ -88,13 +88,14 @@ impl Batch {
     ) -> Result<Vec<GroupOutcome>, StoreError> {
         let answers = self.decide_groups(commit, offered, known, ground)?;
         if !commit.together || answers.iter().all(Result::is_ok) {
-            self.accept_queue(&commit.queue, offered);
+            let groups = answers.iter().filter(|answer| answer.is_ok()).count() as u32;
+            self.accept_queue(&commit.queue, offered, groups);
         }
         Ok(answers)
     }
 
     /// Takes up what is to become of the queue. Every body was found before.
-    fn accept_queue(&mut self, changes: &[QueueChange], offered: &Offered) {
+    fn accept_queue(&mut self, changes: &[QueueChange], offered: &Offered, mut groups: u32) {
         for change in changes {
             let body = match change {
                 QueueChange::Enqueue { body, .. } => {
@@ -106,7 +107,12 @@ impl Batch {
                 *self.references.entry(staged.blob).or_default() += 1;
                 self.take_body(staged);
             }
-            self.queue.push(QueueWork { change: change.clone(), blob: body.map(|staged| staged.blob) });
+            let blob = body.map(|staged| staged.blob);
+            self.queue.push(QueueWork { change: change.clone(), blob, groups });
+            // The groups are of the message that begins first.
+            if matches!(change, QueueChange::Begin { .. }) {
+                groups = 0;
+            }
         }
     }
 

@@ -25,14 +25,16 @@ pub struct QueueWork {
     pub change: QueueChange,
     /// The blob of an [`Enqueue`](QueueChange::Enqueue).
     pub blob: Option<BlobId>,
+    /// Groups of its commit that were accepted.
+    pub groups: u32,
 }
 
 /// Writes changes, in order. `references` learns which blobs are no longer needed.
 pub fn write(connection: &Connection, work: &[QueueWork], references: &mut HashMap<BlobId, i64>) -> Result<()> {
-    for QueueWork { change, blob } in work {
+    for QueueWork { change, blob, groups } in work {
         match change {
-            QueueChange::Begin { message, delivered, discarded, events } => {
-                begin(connection, *message, *delivered, *discarded, events)?;
+            QueueChange::Begin { message, discarded, events } => {
+                begin(connection, *message, *groups, *discarded, events)?;
             }
             QueueChange::Enqueue { envelope, recipients, .. } => {
                 // A body was found for each before the batch was decided.

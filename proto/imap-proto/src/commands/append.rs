@@ -88,7 +88,11 @@ fn too_large(state: &State, head: LiteralHead) -> Option<Completion> {
 
 /// One message is announced.
 fn message(state: &mut State, append: Append, options: Options, head: LiteralHead) -> Next {
-    let refusal = if append.staged.len() >= MESSAGES_PER_APPEND_MAX {
+    let refusal = if !head.synchronizing && !state.config.offers("LITERAL+") {
+        Some(Completion::bad("Unknown kind of literal."))
+    } else if !append.staged.is_empty() && !state.config.offers("MULTIAPPEND") {
+        Some(Completion::bad("Unexpected arguments after the message."))
+    } else if append.staged.len() >= MESSAGES_PER_APPEND_MAX {
         Some(Completion::no_code("LIMIT", "Too many messages in one command."))
     } else {
         too_large(state, head)

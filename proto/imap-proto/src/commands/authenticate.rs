@@ -13,6 +13,7 @@ pub(super) fn run(state: &mut State, lexer: &mut Lexer<'_>) -> Result<Next, BadC
     if initial.is_none() {
         lexer.end()?;
     }
+    state.offers("SASL-IR", initial.is_some())?;
     if state.tls.is_none() {
         return Ok(refuse_in_the_clear(state, initial.is_some()));
     }

@@ -7,11 +7,13 @@ use crate::state::State;
 use mail::mailbox::SEPARATOR;
 use mail::{Change, MailboxName, SpecialUse};
 
-pub(super) fn run(_: &mut State, lexer: &mut Lexer<'_>) -> Result<Next, BadCommand> {
+pub(super) fn run(state: &mut State, lexer: &mut Lexer<'_>) -> Result<Next, BadCommand> {
     lexer.space()?;
     let name = lexer.astring()?;
-    let uses = if lexer.eat(b' ') { uses(lexer)? } else { Some(None) };
+    let has_uses = lexer.eat(b' ');
+    let uses = if has_uses { uses(lexer)? } else { Some(None) };
     lexer.end()?;
+    state.offers("CREATE-SPECIAL-USE", has_uses)?;
     // RFC 3501 §6.3.3: a separator at the end announces that inferiors will come; any mailbox may have them here.
     let name = mutf7::decode(&name).ok();
     let name = name.and_then(|name| MailboxName::parse(name.strip_suffix(SEPARATOR).unwrap_or(&name)).ok());

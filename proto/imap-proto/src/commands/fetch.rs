@@ -16,6 +16,7 @@ pub(super) fn run(state: &mut State, lexer: &mut Lexer<'_>, by_uid: bool) -> Res
     lexer.space()?;
     let items = fetch::parse(lexer)?;
     lexer.end()?;
+    state.offers("CONDSTORE", items.enables_condstore())?;
     if items.enables_condstore() {
         state.enable_condstore();
     }

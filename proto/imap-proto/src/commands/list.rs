@@ -15,8 +15,11 @@ pub(super) fn list(state: &mut State, lexer: &mut Lexer<'_>) -> Result<Next, Bad
     lexer.space()?;
     let (command, items) = list::parse_list(lexer, status::items)?;
     lexer.end()?;
+    state.offers("LIST-EXTENDED", command.extended)?;
+    state.offers("SPECIAL-USE", command.select.special_use)?;
+    state.offers("LIST-STATUS", items.is_some())?;
     let items = items.unwrap_or_default();
-    status::enable(state, &items);
+    status::enable(state, &items)?;
     if command.root_only {
         list::write_root(&mut state.out, false);
         return Ok(done(Completion::ok("LIST completed.")));

@@ -65,6 +65,8 @@ struct Entry {
     needs: Needs,
     after: After,
     run: fn(&mut State, &mut Lexer<'_>) -> Result<Next, BadCommand>,
+    /// The capability without which there is no such command.
+    capability: Option<&'static str>,
 }
 
 const fn entry(
@@ -73,7 +75,13 @@ const fn entry(
     after: After,
     run: fn(&mut State, &mut Lexer<'_>) -> Result<Next, BadCommand>,
 ) -> Entry {
-    Entry { name, needs, after, run }
+    Entry { name, needs, after, run, capability: None }
+}
+
+impl Entry {
+    const fn of(self, capability: &'static str) -> Entry {
+        Entry { capability: Some(capability), ..self }
+    }
 }
 
 // RFC 3501 §7.4.1: no EXPUNGE response while FETCH, STORE or SEARCH is answered, since the client may have sent more
@@ -85,11 +93,11 @@ const COMMANDS: [Entry; 39] = [
     entry("CAPABILITY", Needs::Nothing, After::Renew, capability::run),
     entry("NOOP", Needs::Nothing, After::Renew, noop::run),
     entry("LOGOUT", Needs::Nothing, After::Nothing, logout::run),
-    entry("ID", Needs::Nothing, After::Nothing, id::run),
-    entry("STARTTLS", Needs::NoLogin, After::Nothing, starttls::run),
+    entry("ID", Needs::Nothing, After::Nothing, id::run).of("ID"),
+    entry("STARTTLS", Needs::NoLogin, After::Nothing, starttls::run).of("STARTTLS"),
     entry("AUTHENTICATE", Needs::NoLogin, After::Nothing, authenticate::run),
     entry("LOGIN", Needs::NoLogin, After::Nothing, login::run),
-    entry("ENABLE", Needs::Login, After::Nothing, enable::run),
+    entry("ENABLE", Needs::Login, After::Nothing, enable::run).of("ENABLE"),
     entry("SELECT", Needs::Login, After::Nothing, select::select),
     entry("EXAMINE", Needs::Login, After::Nothing, select::examine),
     entry("CREATE", Needs::Login, After::Renew, create::run),
@@ -99,28 +107,28 @@ const COMMANDS: [Entry; 39] = [
     entry("UNSUBSCRIBE", Needs::Login, After::Renew, subscribe::unsubscribe),
     entry("LIST", Needs::Login, After::Renew, list::list),
     entry("LSUB", Needs::Login, After::Renew, list::lsub),
-    entry("NAMESPACE", Needs::Login, After::Renew, namespace::run),
+    entry("NAMESPACE", Needs::Login, After::Renew, namespace::run).of("NAMESPACE"),
     entry("STATUS", Needs::Login, After::Renew, status::run),
     entry("APPEND", Needs::Login, After::Nothing, append::without_message),
-    entry("IDLE", Needs::Login, After::Renew, idle::run),
-    entry("GETQUOTA", Needs::Login, After::Renew, quota::get_quota),
-    entry("GETQUOTAROOT", Needs::Login, After::Renew, quota::get_quota_root),
-    entry("SETQUOTA", Needs::Login, After::Renew, quota::set_quota),
+    entry("IDLE", Needs::Login, After::Renew, idle::run).of("IDLE"),
+    entry("GETQUOTA", Needs::Login, After::Renew, quota::get_quota).of("QUOTA"),
+    entry("GETQUOTAROOT", Needs::Login, After::Renew, quota::get_quota_root).of("QUOTA"),
+    entry("SETQUOTA", Needs::Login, After::Renew, quota::set_quota).of("QUOTA"),
     entry("CHECK", Needs::Mailbox, After::Renew, noop::run),
     entry("CLOSE", Needs::Mailbox, After::Nothing, close::close),
-    entry("UNSELECT", Needs::Mailbox, After::Nothing, close::unselect),
+    entry("UNSELECT", Needs::Mailbox, After::Nothing, close::unselect).of("UNSELECT"),
     entry("EXPUNGE", Needs::Mailbox, After::Renew, expunge::expunge),
     entry("SEARCH", Needs::Mailbox, NO_EXPUNGE, |state, lexer| search::run(state, lexer, false)),
     entry("FETCH", Needs::Mailbox, NO_EXPUNGE, |state, lexer| fetch::run(state, lexer, false)),
     entry("STORE", Needs::Mailbox, NO_EXPUNGE, |state, lexer| store::run(state, lexer, false)),
     entry("COPY", Needs::Mailbox, After::Renew, |state, lexer| copy::copy(state, lexer, false)),
-    entry("MOVE", Needs::Mailbox, After::Renew, |state, lexer| copy::move_(state, lexer, false)),
+    entry("MOVE", Needs::Mailbox, After::Renew, |state, lexer| copy::move_(state, lexer, false)).of("MOVE"),
     entry("UID SEARCH", Needs::Mailbox, EXPUNGE, |state, lexer| search::run(state, lexer, true)),
     entry("UID FETCH", Needs::Mailbox, EXPUNGE, |state, lexer| fetch::run(state, lexer, true)),
     entry("UID STORE", Needs::Mailbox, EXPUNGE, |state, lexer| store::run(state, lexer, true)),
     entry("UID COPY", Needs::Mailbox, After::Renew, |state, lexer| copy::copy(state, lexer, true)),
-    entry("UID MOVE", Needs::Mailbox, After::Renew, |state, lexer| copy::move_(state, lexer, true)),
-    entry("UID EXPUNGE", Needs::Mailbox, After::Renew, expunge::uid_expunge),
+    entry("UID MOVE", Needs::Mailbox, After::Renew, |state, lexer| copy::move_(state, lexer, true)).of("MOVE"),
+    entry("UID EXPUNGE", Needs::Mailbox, After::Renew, expunge::uid_expunge).of("UIDPLUS"),
 ];
 
 /// Begins a complete command. `after` becomes what is to happen before its tagged response.
@@ -143,7 +151,9 @@ pub(crate) fn run(state: &mut State, command: &[u8], after: &mut After) -> Next 
 
 fn begin(state: &mut State, lexer: &mut Lexer<'_>, after: &mut After) -> Result<Next, BadCommand> {
     lexer.space()?;
-    let entry = find(lexer)?;
+    // D10: what is masked is as unknown as what we never heard of.
+    let known = |entry: &&Entry| entry.capability.is_none_or(|capability| state.config.offers(capability));
+    let entry = find(lexer)?.filter(known).ok_or(BadCommand("Unknown command."))?;
     if let Some(refusal) = refusal(state, entry.needs) {
         return Err(BadCommand(refusal));
     }
@@ -151,9 +161,9 @@ fn begin(state: &mut State, lexer: &mut Lexer<'_>, after: &mut After) -> Result<
     (entry.run)(state, lexer)
 }
 
-fn find(lexer: &mut Lexer<'_>) -> Result<&'static Entry, BadCommand> {
+fn find(lexer: &mut Lexer<'_>) -> Result<Option<&'static Entry>, BadCommand> {
     let word = lexer.atom()?;
-    let found = if word.eq_ignore_ascii_case("UID") {
+    Ok(if word.eq_ignore_ascii_case("UID") {
         lexer.space()?;
         let word = lexer.atom()?;
         COMMANDS
@@ -161,8 +171,7 @@ fn find(lexer: &mut Lexer<'_>) -> Result<&'static Entry, BadCommand> {
             .find(|entry| entry.name.strip_prefix("UID ").is_some_and(|name| name.eq_ignore_ascii_case(word)))
     } else {
         COMMANDS.iter().find(|entry| entry.name.eq_ignore_ascii_case(word))
-    };
-    found.ok_or(BadCommand("Unknown command."))
+    })
 }
 
 fn refusal(state: &State, needs: Needs) -> Option<&'static str> {

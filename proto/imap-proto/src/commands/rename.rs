@@ -46,6 +46,11 @@ fn changes(infos: &[MailboxInfo], from: &MailboxName, to: &MailboxName) -> Resul
     if to.is_inferior_of(from) {
         return Err(Completion::no_code("CANNOT", "A mailbox cannot become its own inferior."));
     }
+    // What lies below moves along, and its new name must be one.
+    let below = infos.iter().filter(|info| info.id.is_some() && info.name.is_inferior_of(from));
+    if below.into_iter().any(|info| renamed(&info.name, from, to).is_none()) {
+        return Err(Completion::no_code("CANNOT", "The name of a mailbox below would be too long or too deep."));
+    }
     if let Some(mailbox) = id_of(from) {
         return Ok(vec![Change::RenameMailbox { mailbox, name: to.clone() }]);
     }

@@ -15,6 +15,9 @@ pub(super) fn run(state: &mut State, lexer: &mut Lexer<'_>, by_uid: bool) -> Res
             return Ok(done(Completion::no_code(SearchError::BADCHARSET, "That charset is not known here.")));
         }
     };
+    state.offers("CONDSTORE", program.uses_modseq)?;
+    state.offers("WITHIN", program.uses_within)?;
+    state.offers("ESEARCH", program.returns.is_some())?;
     if program.uses_modseq {
         state.enable_condstore();
     }

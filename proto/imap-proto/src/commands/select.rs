@@ -22,6 +22,7 @@ fn run(state: &mut State, lexer: &mut Lexer<'_>, read_only: bool) -> Result<Next
     let name = lexer.mailbox()?;
     let condstore = parameters(lexer)?;
     lexer.end()?;
+    state.offers("CONDSTORE", condstore)?;
     // RFC 3501 §6.3.1: the mailbox selected before is left, even when this fails. RFC 7162 §3.2.11: that is told, so
     // that a pipelining client knows which mailbox the responses belong to.
     if state.unselect().is_some() {

@@ -38,7 +38,7 @@ pub(super) fn run(state: &mut State, lexer: &mut Lexer<'_>) -> Result<Next, BadC
     lexer.space()?;
     let items = items(lexer)?;
     lexer.end()?;
-    enable(state, &items);
+    enable(state, &items)?;
     let Ok(name) = name else { return Ok(done(Completion::nonexistent())) };
     Ok(mailboxes(move |_, infos| {
         let Some((_, id)) = find(&infos, &name) else { return done(Completion::nonexistent()) };
@@ -75,11 +75,19 @@ pub(super) fn items(lexer: &mut Lexer<'_>) -> Result<Vec<StatusItem>, BadCommand
     }
 }
 
-/// RFC 7162 §3.1: who asks for HIGHESTMODSEQ knows mod-sequences.
-pub(super) fn enable(state: &mut State, items: &[StatusItem]) {
+/// RFC 7162 §3.1: who asks for HIGHESTMODSEQ knows mod-sequences. Items of masked capabilities are refused.
+pub(super) fn enable(state: &mut State, items: &[StatusItem]) -> Result<(), BadCommand> {
+    for (capability, item) in [
+        ("STATUS=SIZE", StatusItem::Size),
+        ("APPENDLIMIT", StatusItem::AppendLimit),
+        ("CONDSTORE", StatusItem::HighestModSeq),
+    ] {
+        state.offers(capability, items.contains(&item))?;
+    }
     if items.contains(&StatusItem::HighestModSeq) {
         state.enable_condstore();
     }
+    Ok(())
 }
 
 /// Writes one STATUS response.

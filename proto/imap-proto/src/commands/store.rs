@@ -24,6 +24,7 @@ pub(super) fn run(state: &mut State, lexer: &mut Lexer<'_>, by_uid: bool) -> Res
     lexer.space()?;
     let flags = flags(lexer)?;
     lexer.end()?;
+    state.offers("CONDSTORE", unchanged_since.is_some())?;
     if unchanged_since.is_some() {
         state.enable_condstore();
     }

@@ -22,6 +22,8 @@ pub struct SearchProgram {
     pub returns: Option<ReturnOptions>,
     /// Uses MODSEQ: the result tells the highest mod-sequence, and the client knows mod-sequences (RFC 7162 §3.1).
     pub uses_modseq: bool,
+    /// Uses OLDER or YOUNGER (RFC 5032).
+    pub uses_within: bool,
 }
 
 /// Result options (RFC 4731 §3.1).
@@ -136,13 +138,14 @@ pub fn parse(lexer: &mut Lexer<'_>) -> Result<SearchProgram, SearchError> {
         }
         lexer.space()?;
     }
-    let mut parser = Parser { lexer, keys: 0, text_keys: 0, uses_modseq: false };
+    let mut parser = Parser { lexer, keys: 0, text_keys: 0, uses_modseq: false, uses_within: false };
     let mut keys = vec![parser.key()?];
     while !parser.lexer.at_end() {
         parser.lexer.space()?;
         keys.push(parser.key()?);
     }
-    Ok(SearchProgram { uses_modseq: parser.uses_modseq, key: SearchKey::And(keys), returns })
+    let Parser { uses_modseq, uses_within, .. } = parser;
+    Ok(SearchProgram { key: SearchKey::And(keys), returns, uses_modseq, uses_within })
 }
 
 /// Passes over a word and its space, if they are next.
@@ -183,6 +186,7 @@ struct Parser<'l, 'a> {
     keys: usize,
     text_keys: usize,
     uses_modseq: bool,
+    uses_within: bool,
 }
 
 impl Parser<'_, '_> {
@@ -317,6 +321,7 @@ impl Parser<'_, '_> {
 
     /// RFC 5032 §3: an nz-number of seconds.
     fn interval(&mut self) -> Result<u32, BadCommand> {
+        self.uses_within = true;
         match self.lexer.number()? {
             0 => Err(BadCommand("An interval of no seconds.")),
             seconds => Ok(seconds),

@@ -1,5 +1,6 @@
 //! Sessions against an account in memory: the text dialogues, and properties of whole sessions.
 
+mod history;
 mod hostile;
 mod player;
 mod sessions;

@@ -3,6 +3,7 @@
 //! Dialogues reach behind the session's back by the command ID: `ID ("world" "deliver")` makes another session of the
 //! same account deliver a message, and so on; see [`World::prank`].
 
+use crate::history::{DELIVERED, Deed, MASKED, MASKED_ALL, QUOTA_MESSAGES, QUOTA_OCTETS, SECOND, TINY_OCTETS, history};
 use bytes::Bytes;
 use imap_proto::question::{Answer, AuthFailure, BodyRange, CommitFailure, INTERNAL_DATE_NOW, Question, Unavailable};
 use imap_proto::{Config, Session};
@@ -15,14 +16,7 @@ use message::scan::Scanner;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub const FIRST: &str = "Date: Mon, 7 Feb 1994 21:52:25 -0800\r\nFrom: Fred Foobar <foobar@example.org>\r\n\
-                         Subject: afternoon meeting\r\nTo: mooch@example.net\r\nMessage-Id: <B27397@example.org>\r\n\r\n\
-                         Hello Joe.\r\n";
-pub const SECOND: &str = "From: alice@example.org\r\nSubject: two\r\n\r\nSecond.\r\n";
-pub const THIRD: &str = "Subject: three\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n\
-                         --b\r\n\r\none\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>two\r\n--b--\r\n";
-
-/// What 'now' is in this world: 2 January 2026.
+/// What 'now' is in these worlds: 2 January 2026.
 const NOW: InternalDate = InternalDate { unix_seconds: 1_767_312_000, zone_minutes: 0 };
 
 #[derive(Clone)]
@@ -39,6 +33,8 @@ struct Account {
     subscribed: BTreeSet<MailboxName>,
     recent: BTreeMap<u64, Uid>,
     mod_sequence: u64,
+    /// Whether the commit that is being applied changed anything: if not, it gets no mod-sequence.
+    changed: bool,
     mailbox_next: u64,
 }
 
@@ -69,6 +65,7 @@ impl World {
                 subscribed: BTreeSet::new(),
                 recent: BTreeMap::new(),
                 mod_sequence: 1,
+                changed: false,
                 mailbox_next: 1,
             },
             blobs: BTreeMap::new(),
@@ -84,51 +81,31 @@ impl World {
             arrival_after: None,
             commits: true,
         };
-        world.create("INBOX", None);
-        world.create("Sent", Some(SpecialUse::Sent));
+        for deed in history(name) {
+            match deed {
+                Deed::Create(mailbox, special_use) => world.create(mailbox, special_use),
+                Deed::Delete(mailbox) => world.delete(mailbox),
+                Deed::Deliver(text, flags) => world.deliver("INBOX", text, flags),
+            }
+        }
         match name {
-            "small" => world.fill(),
-            "empty" => {}
+            "small" | "empty" | "tree" => {}
             "clear" => world.tls = false,
             "clear-only" => (world.tls, world.config.tls_available) = (false, false),
-            "masked" => {
-                world.config.capabilities_masked = ["CONDSTORE", "AUTH=LOGIN", "IDLE"].map(String::from).to_vec();
-            }
-            "arrival-on-third-look" => {
-                world.fill();
-                world.arrival_after = Some(3);
-            }
+            "masked" => world.config.capabilities_masked = MASKED.map(String::from).to_vec(),
+            "bare" => world.config.capabilities_masked = MASKED_ALL.map(String::from).to_vec(),
+            "arrival-on-third-look" => world.arrival_after = Some(3),
             "directory-down" => world.directory = false,
-            "store-down" => {
-                world.fill();
-                world.commits = false;
-            }
-            "bodies-lost" => {
-                world.fill();
-                world.reads = false;
-            }
+            "store-down" => world.commits = false,
+            "bodies-lost" => world.reads = false,
             "quota" => {
-                world.fill();
-                world.quota = Quota { octets_max: Some(1_048_576), messages_max: Some(5), grace_octets: 1_048_576 };
+                let (octets_max, messages_max) = (Some(QUOTA_OCTETS), Some(QUOTA_MESSAGES));
+                world.quota = Quota { octets_max, messages_max, grace_octets: QUOTA_OCTETS };
             }
-            "tiny-append" => world.config.append_octets_max = 20,
-            "tree" => {
-                world.fill();
-                for name in ["Work/2025/Q1", "Work/2025/Q2", "Entwürfe", "a&b"] {
-                    world.create(name, None);
-                }
-                world.delete("Work");
-            }
+            "tiny-append" => world.config.append_octets_max = TINY_OCTETS,
             other => panic!("no world {other}"),
         }
         world
-    }
-
-    /// Three messages in INBOX.
-    fn fill(&mut self) {
-        for (text, flags) in [(FIRST, Flags::SEEN), (SECOND, Flags::NONE), (THIRD, Flags::FLAGGED)] {
-            self.deliver("INBOX", text, flags);
-        }
     }
 
     pub fn session(&self) -> Session {
@@ -155,9 +132,8 @@ impl World {
     pub fn deliver(&mut self, mailbox: &str, text: &str, flags: Flags) {
         let mailbox = MailboxRef::Id(self.id_of(mailbox));
         let body = self.stage(text.as_bytes().to_vec().into());
-        let internal_date = InternalDate { unix_seconds: 1_000_000_000, zone_minutes: 0 };
         let flags = FlagSet::system(flags);
-        self.commit(vec![Change::Append { mailbox, body, flags, internal_date }]).unwrap();
+        self.commit(vec![Change::Append { mailbox, body, flags, internal_date: DELIVERED }]).unwrap();
         self.staged.remove(&body.0);
     }
 
@@ -312,6 +288,7 @@ impl World {
     fn commit(&mut self, changes: Vec<Change>) -> Result<Vec<Outcome>, ChangeError> {
         let mut account = self.account.clone();
         account.mod_sequence += 1;
+        account.changed = false;
         let outcomes: Vec<Outcome> = changes
             .into_iter()
             .map(|change| account.apply(change, &self.staged, &mut self.blobs))
@@ -322,7 +299,9 @@ impl World {
         if !(Quota { grace_octets: 0, ..self.quota }).admits(before, octets, messages) {
             return Err(ChangeError::OverQuota);
         }
-        self.account = account;
+        if account.changed {
+            self.account = account;
+        }
         Ok(outcomes)
     }
 }
@@ -346,17 +325,14 @@ impl Account {
                 if self.find(&MailboxRef::Named(name.clone())).is_ok() {
                     return Err(ChangeError::MailboxExists);
                 }
-                for superior in name.superiors().collect::<Vec<_>>() {
-                    if self.find(&MailboxRef::Named(superior.clone())).is_err() {
-                        self.create(superior, None);
-                    }
-                }
+                self.create_superiors(&name);
                 let mailbox = self.create(name, special_use);
                 Outcome::Created { mailbox, uid_validity: UidValidity(mailbox.0 as u32) }
             }
             Change::DeleteMailbox { mailbox } => {
                 self.find(&MailboxRef::Id(mailbox))?;
                 self.mailboxes.remove(&mailbox.0);
+                self.changed = true;
                 Outcome::Done
             }
             Change::RenameMailbox { mailbox, name } => {
@@ -371,14 +347,12 @@ impl Account {
                         mailbox.name = MailboxName::parse(&format!("{name}{rest}")).unwrap();
                     }
                 }
+                self.create_superiors(&name);
+                self.changed = true;
                 Outcome::Done
             }
             Change::Subscribe { name, subscribed } => {
-                if subscribed {
-                    self.subscribed.insert(name)
-                } else {
-                    self.subscribed.remove(&name)
-                };
+                self.changed |= if subscribed { self.subscribed.insert(name) } else { self.subscribed.remove(&name) };
                 Outcome::Done
             }
             Change::Append { mailbox, body, flags, internal_date } => {
@@ -404,7 +378,7 @@ impl Account {
                 let copied = self.copy(from, &uids, &to)?;
                 let Outcome::Copied { uids: pairs, .. } = &copied else { unreachable!() };
                 let gone = pairs.iter().map(|(old, _)| *old).collect();
-                self.change(from.0, |snapshot, _| drop(snapshot.remove(&gone)));
+                self.change(from.0, |snapshot, _| !snapshot.remove(&gone).is_empty());
                 copied
             }
             Change::StoreFlags { mailbox, uids, edit, flags, unchanged_since } => {
@@ -413,6 +387,7 @@ impl Account {
                 let (mut stored, mut modified) = (UidSet::new(), UidSet::new());
                 let mod_sequence = ModSeq(self.mod_sequence);
                 self.change(id, |snapshot, now| {
+                    let mut changed = false;
                     for uid in snapshot.select(&uids) {
                         if unchanged_since.is_some_and(|limit| snapshot.by_uid(uid).unwrap().mod_sequence > limit) {
                             modified.insert(uid);
@@ -428,9 +403,11 @@ impl Account {
                             };
                             if before != (message.flags, message.keywords) {
                                 message.mod_sequence = now;
+                                changed = true;
                             }
                         });
                     }
+                    changed
                 });
                 Outcome::Flagged { stored, modified, mod_sequence }
             }
@@ -441,6 +418,7 @@ impl Account {
                     let fits = |uid: &Uid| snapshot.by_uid(*uid).is_some_and(|m| m.flags.contains(Flags::DELETED));
                     let chosen = snapshot.select(&uids).into_iter().filter(|uid| !only_deleted || fits(uid)).collect();
                     gone = snapshot.remove(&chosen).into_iter().map(|message| message.uid).collect();
+                    !gone.is_empty()
                 });
                 Outcome::Expunged { uids: gone }
             }
@@ -455,7 +433,16 @@ impl Account {
         self.mailboxes.iter().find_map(fits).ok_or(ChangeError::NoSuchMailbox)
     }
 
+    fn create_superiors(&mut self, name: &MailboxName) {
+        for superior in name.superiors() {
+            if self.find(&MailboxRef::Named(superior.clone())).is_err() {
+                self.create(superior, None);
+            }
+        }
+    }
+
     fn create(&mut self, name: MailboxName, special_use: Option<SpecialUse>) -> MailboxId {
+        self.changed = true;
         let id = MailboxId(self.mailbox_next);
         self.mailbox_next += 1;
         let snapshot = Snapshot::empty(id, UidValidity(id.0 as u32), Uid(1), ModSeq(self.mod_sequence));
@@ -463,13 +450,16 @@ impl Account {
         id
     }
 
-    fn change(&mut self, id: u64, edit: impl FnOnce(&mut Snapshot, ModSeq)) {
+    /// `edit` says whether it changed anything.
+    fn change(&mut self, id: u64, edit: impl FnOnce(&mut Snapshot, ModSeq) -> bool) {
         let now = ModSeq(self.mod_sequence);
         let mailbox = self.mailboxes.get_mut(&id).unwrap();
         let mut snapshot = Snapshot::clone(&mailbox.snapshot);
-        edit(&mut snapshot, now);
-        snapshot.mod_sequence = now;
-        mailbox.snapshot = Arc::new(snapshot);
+        if edit(&mut snapshot, now) {
+            snapshot.mod_sequence = now;
+            mailbox.snapshot = Arc::new(snapshot);
+            self.changed = true;
+        }
     }
 
     fn push(&mut self, id: u64, mut message: Message) -> Uid {
@@ -479,6 +469,7 @@ impl Account {
             (message.uid, message.mod_sequence) = (uid, now);
             snapshot.uid_next = Uid(uid.0 + 1);
             snapshot.push(message);
+            true
         });
         uid
     }
@@ -507,7 +498,10 @@ impl Account {
             }
             if bit == snapshot.keywords.len() as u32 {
                 let all: Vec<Keyword> = snapshot.keywords.iter().chain([keyword]).cloned().collect();
-                self.change(id, |snapshot, _| snapshot.keywords = all.into());
+                self.change(id, |snapshot, _| {
+                    snapshot.keywords = all.into();
+                    true
+                });
             }
             bits |= 1 << bit;
         }

@@ -35,6 +35,12 @@ pub struct HeaderFacts {
     pub message_id_fields: u32,
     /// Values of the Delivered-To: fields, at most [`DELIVERED_TO_MAX`].
     pub delivered_to: Vec<Vec<u8>>,
+    /// Value of the first From: field, unfolded, cut to [`FIELD_OCTETS_MAX`].
+    pub from: Option<Vec<u8>>,
+    /// Value of the first Sender: field, unfolded, cut to [`FIELD_OCTETS_MAX`].
+    pub sender: Option<Vec<u8>>,
+    /// Whether a From: field has white space before its colon (RFC 5322 §4.5.2: an obsolete form that is not to be written).
+    pub from_is_spaced: bool,
     /// Whether the header section has octets beyond ASCII (RFC 6532: needs SMTPUTF8).
     pub eight_bit: bool,
 }
@@ -43,9 +49,10 @@ pub struct HeaderFacts {
 const DELIVERED_TO_OCTETS_MAX: usize = 512;
 
 impl HeaderFacts {
-    /// Counts a field by its name.
-    pub(super) fn count(&mut self, kind: Option<FieldKind>) {
+    /// Counts a field by its name, and notes whether white space stands before its colon.
+    pub(super) fn count(&mut self, kind: Option<FieldKind>, is_spaced: bool) {
         self.fields = self.fields.saturating_add(1);
+        self.from_is_spaced |= is_spaced && kind == Some(FieldKind::From);
         let counter = match kind {
             Some(FieldKind::Received) => &mut self.received,
             Some(FieldKind::Date) => &mut self.date_fields,
@@ -68,6 +75,12 @@ impl HeaderFacts {
         if kind == FieldKind::DeliveredTo && has_room && value.len() <= DELIVERED_TO_OCTETS_MAX {
             self.delivered_to.push(value.to_vec());
         }
+        let first = match kind {
+            FieldKind::From => &mut self.from,
+            FieldKind::Sender => &mut self.sender,
+            _ => return,
+        };
+        first.get_or_insert_with(|| value.to_vec());
     }
 }
 

@@ -146,6 +146,13 @@ fn mail_parameter(
             return Err(Fault::BadParameter("SMTPUTF8"));
         }
         envelope.smtputf8 = true;
+    } else if parameter.is("REQUIRETLS") && offers(offer, Extensions::REQUIRETLS) {
+        seen.note("REQUIRETLS")?;
+        // RFC 8689 §2: the parameter has no value.
+        if parameter.value.is_some() {
+            return Err(Fault::BadParameter("REQUIRETLS"));
+        }
+        envelope.require_tls = true;
     } else if parameter.is("AUTH") && offers(offer, Extensions::AUTH) {
         seen.note("AUTH")?;
         // RFC 4954 §5: no client of ours is trusted to vouch for another, so the value is checked and forgotten.

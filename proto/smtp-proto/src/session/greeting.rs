@@ -120,6 +120,7 @@ impl Session {
             (Extensions::DSN, "DSN"),
             (Extensions::SMTPUTF8, "SMTPUTF8"),
             (Extensions::CHUNKING, "CHUNKING"),
+            (Extensions::REQUIRETLS, "REQUIRETLS"),
         ];
         let offered = self.offered_extensions();
         let announced = keywords.iter().filter(|(extension, _)| offered.contain(*extension));

@@ -1,9 +1,10 @@
 //! Every dialogue, whole and octet by octet: the same replies.
 
+use crate::house::{House, Told};
 use crate::world::World;
 use std::cell::RefCell;
 use std::path::Path;
-use testkit::dialogue::{Split, load, replay};
+use testkit::dialogue::{Side, Split, load, load_for, replay};
 
 #[test]
 fn every_dialogue_goes_as_written() {
@@ -22,6 +23,27 @@ fn every_dialogue_goes_as_written() {
         }
         if taken.first() != taken.last() {
             failures.push(format!("{}: other messages octet by octet", dialogue.name));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+#[test]
+fn every_client_dialogue_goes_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues/client");
+    let mut failures = Vec::new();
+    for dialogue in load_for(Side::Client, &folder) {
+        let mut results = Vec::new();
+        for split in [Split::Whole, Split::Octets] {
+            let mut house = House::named(&dialogue.world);
+            let session = Told::new(house.session());
+            if let Err(error) = replay(&dialogue, session, split, |question, _| house.answer(question)) {
+                failures.push(error);
+            }
+            results.push((house.reports, house.ending));
+        }
+        if results.first() != results.last() {
+            failures.push(format!("{}: other results octet by octet", dialogue.name));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));

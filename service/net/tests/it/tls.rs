@@ -51,7 +51,7 @@ async fn the_certificate_follows_the_clients_algorithms() {
     let rsa = made(&["mx.example.net"], NewKey::Rsa2048);
     let ecdsa = made(&["mx.example.net"], NewKey::EcdsaP256);
     let pairs = vec![files(folder.path(), "rsa", &rsa), files(folder.path(), "ecdsa", &ecdsa)];
-    let tls = ServerTls::load(TlsSettings { pairs, tickets: false }).unwrap();
+    let tls = ServerTls::load(TlsSettings { pairs, tickets: false, alpn: &[] }).unwrap();
     assert_eq!(tls.certificates().iter().map(|facts| facts.kind).collect::<Vec<_>>(), [KeyKind::Rsa, KeyKind::Ecdsa]);
 
     let mut rsa_suites = default_provider();
@@ -82,7 +82,7 @@ async fn the_certificate_follows_the_name_asked_for() {
     let exact = made(&["mx.example.org"], NewKey::EcdsaP256);
     let pairs = [("first", &first), ("wild", &wild), ("exact", &exact)];
     let pairs = pairs.map(|(stem, pair)| files(folder.path(), stem, pair)).to_vec();
-    let tls = ServerTls::load(TlsSettings { pairs, tickets: false }).unwrap();
+    let tls = ServerTls::load(TlsSettings { pairs, tickets: false, alpn: &[] }).unwrap();
     let table = [
         ("mail.example.net", &first),
         ("MX.Example.Org", &exact),
@@ -107,7 +107,7 @@ async fn a_reload_swaps_the_certificates() {
     let old = made(&["mx.example.net"], NewKey::EcdsaP256);
     let new = made(&["mx.example.net"], NewKey::EcdsaP256);
     let pair = files(folder.path(), "mx", &old);
-    let tls = ServerTls::load(TlsSettings { pairs: vec![pair.clone()], tickets: true }).unwrap();
+    let tls = ServerTls::load(TlsSettings { pairs: vec![pair.clone()], tickets: true, alpn: &[] }).unwrap();
     let config = any_client();
     assert_eq!(shake(&tls, Arc::clone(&config), "mx.example.net").await.unwrap().certificate, leaf(&old));
 
@@ -127,7 +127,7 @@ async fn a_reload_swaps_the_certificates() {
 async fn tickets_are_not_shared_between_listeners() {
     let folder = tempfile::tempdir().unwrap();
     let pairs = vec![files(folder.path(), "mx", &made(&["mx.example.net"], NewKey::EcdsaP256))];
-    let settings = TlsSettings { pairs, tickets: true };
+    let settings = TlsSettings { pairs, tickets: true, alpn: &[] };
     for version in [&TLS12, &TLS13] {
         let (one, other) = (ServerTls::load(settings.clone()).unwrap(), ServerTls::load(settings.clone()).unwrap());
         let config = client(default_provider(), &[version], None);
@@ -144,6 +144,36 @@ async fn tickets_are_not_shared_between_listeners() {
     }
 }
 
+/// V49, RFC 7301 §3.2: who offers only foreign protocols is refused in the handshake; who offers none, or ours, is not.
+#[tokio::test]
+async fn v49_foreign_protocols_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let pairs = vec![files(folder.path(), "mx", &made(&["mx.example.net"], NewKey::EcdsaP256))];
+    let settings = TlsSettings { pairs, tickets: true, alpn: &["imap"] };
+    let (imap, any) = (ServerTls::load(settings.clone()).unwrap(), TlsSettings { alpn: &[], ..settings });
+    let any = ServerTls::load(any).unwrap();
+    for version in [&TLS12, &TLS13] {
+        for (offered, fits) in [
+            (&[][..], true),
+            (&["imap"], true),
+            (&["h2", "imap"], true),
+            (&["h2", "http/1.1"], false),
+            (&["pop3"], false),
+            (&["IMAP"], false),
+        ] {
+            let mut config = (*client(default_provider(), &[version], None)).clone();
+            config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+            let config = Arc::new(config);
+            let shaken = shake(&imap, Arc::clone(&config), "mx.example.net").await;
+            assert_eq!(shaken.is_ok(), fits, "{version:?} {offered:?}");
+            if let Err(error) = shaken.map(drop) {
+                assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
+            }
+            assert!(shake(&any, config, "mx.example.net").await.is_ok(), "{version:?} {offered:?}");
+        }
+    }
+}
+
 /// R14 and the rest: the file, the cause and the cure are named.
 #[test]
 fn unusable_files_are_explained() {
@@ -155,7 +185,7 @@ fn unusable_files_are_explained() {
     fs::set_permissions(&empty, Permissions::from_mode(0o600)).unwrap();
     let load = |chain: &std::path::Path, key: &std::path::Path| {
         let pair = PairFiles { chain: chain.to_owned(), key: key.to_owned() };
-        ServerTls::load(TlsSettings { pairs: vec![pair], tickets: false }).unwrap_err().to_string()
+        ServerTls::load(TlsSettings { pairs: vec![pair], tickets: false, alpn: &[] }).unwrap_err().to_string()
     };
     let said = |text: String, parts: &[&str]| {
         for part in parts {
@@ -171,7 +201,7 @@ fn unusable_files_are_explained() {
         fs::set_permissions(&pair.key, Permissions::from_mode(mode)).unwrap();
         said(load(&pair.chain, &pair.key), &["mx-key.pem", &format!("mode {mode:04o}"), "chmod 600"]);
     }
-    let none = ServerTls::load(TlsSettings { pairs: Vec::new(), tickets: false });
+    let none = ServerTls::load(TlsSettings { pairs: Vec::new(), tickets: false, alpn: &[] });
     assert!(matches!(none, Err(TlsError::NoPairs)));
 }
 

@@ -206,7 +206,7 @@ pub fn files(folder: &Path, stem: &str, pair: &PemPair) -> PairFiles {
 /// TLS with one quickly made certificate for `mx.example.net`.
 pub fn server_tls(folder: &Path) -> Arc<ServerTls> {
     let pair = files(folder, "mx", &made(&["mx.example.net"], NewKey::EcdsaP256));
-    ServerTls::load(TlsSettings { pairs: vec![pair], tickets: true }).unwrap()
+    ServerTls::load(TlsSettings { pairs: vec![pair], tickets: true, alpn: &[] }).unwrap()
 }
 
 /// A client that takes any certificate, if it can verify signatures of that kind.

@@ -1,0 +1,290 @@
+//! The rooms of mail that leaves: DNS, keys, the way out, the queue.
+
+use crate::config::Config;
+use crate::config::sending::{AddressFamily, DnsMode, level};
+use anyhow::{Context, anyhow};
+use deliver::{QueueIds, Signer};
+use directory::Directory;
+use directory::signing::Signing;
+use dns::{Families, Lookup, Name};
+use mail::{Domain, Secret, UnixMillis};
+use message::header_rules::HeaderRules;
+use qmgr::{QueueManager, Reporter};
+use relay::policy_fetch::{HttpsClient, HttpsSettings, POLICIES_MAX, Policies};
+use relay::tls::Trust;
+use relay::{Relay, Settings};
+use resolver::{Mode, Resolver};
+use sender_auth::dkim::Recipe;
+use sender_auth::srs::Srs;
+use smtpd::{SubmissionRates, SubmissionRules};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use store::MailStore;
+use tokio::sync::Semaphore;
+
+/// Refusals that may wait to be kept.
+const REFUSALS_WAITING_MAX: usize = 64;
+/// Octets of a secret that signs rewritten reverse-paths.
+const SRS_SECRET_OCTETS: usize = 32;
+/// How often old stories are looked for.
+const HISTORY_ROUND: Duration = Duration::from_secs(3_600);
+/// How long one connection may be used.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// What is read while the process may still read everything.
+pub struct Prepared {
+    /// Keys that sign.
+    pub signing: Arc<Signing>,
+    /// Authorities to trust.
+    trust: Trust,
+    /// Secrets that sign rewritten reverse-paths.
+    srs: Option<Arc<Srs>>,
+    /// What holds for submitted mail.
+    submission: SubmissionRules,
+    /// Keys that DNSSEC validation begins with.
+    trust_anchors: Option<String>,
+}
+
+/// What sessions and the queue share.
+pub struct Sending {
+    /// Names of messages.
+    pub queue_ids: Arc<QueueIds>,
+    /// Runs the queue.
+    pub queue: Arc<QueueManager>,
+    /// Looks up names.
+    pub lookup: Arc<dyn Lookup>,
+    /// Signs.
+    pub signer: Arc<Signer>,
+    /// Rewrites reverse-paths.
+    pub srs: Option<Arc<Srs>>,
+    /// What holds for submitted mail.
+    pub submission: SubmissionRules,
+    /// How much accounts may send.
+    pub rates: Option<SubmissionRates>,
+    /// Bounds refusals that wait to be kept.
+    pub refusals: Arc<Semaphore>,
+}
+
+/// Reads keys, secrets, authorities and rules. To be done while privileged.
+pub fn prepare(config: &Config) -> anyhow::Result<Prepared> {
+    let signing = Signing::open(&config.directory.dkim, &directory::signing::read_key_file).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow!("{}", lines.join("\n"))
+    })?;
+    let trust = match &config.outbound.ca_file {
+        file if file.as_os_str().is_empty() => Trust::of_the_system(),
+        file => Trust::from_file(file).with_context(|| format!("outbound.ca_file {}", file.display()))?,
+    };
+    let trust_anchors = match &config.dns.trust_anchors {
+        file if file.as_os_str().is_empty() => None,
+        file => Some(std::fs::read_to_string(file).with_context(|| format!("dns.trust_anchors {}", file.display()))?),
+    };
+    Ok(Prepared {
+        signing: Arc::new(signing),
+        trust,
+        srs: srs(config)?,
+        submission: submission(config)?,
+        trust_anchors,
+    })
+}
+
+fn submission(config: &Config) -> anyhow::Result<SubmissionRules> {
+    let settings = &config.submission;
+    let rules = match &settings.header_rules {
+        file if file.as_os_str().is_empty() => HeaderRules::default(),
+        file => {
+            let octets = std::fs::read(file).with_context(|| format!("submission.header_rules {}", file.display()))?;
+            HeaderRules::read(file, &octets).map_err(|error| anyhow!("{error}"))?
+        }
+    };
+    Ok(SubmissionRules {
+        stages: deliver::Submission { rules: Arc::new(rules), keeps_bcc: settings.keep_bcc },
+        anonymous_trace: settings.anonymous_trace,
+        check_author: settings.check_author,
+        ..SubmissionRules::default()
+    })
+}
+
+/// The rewriter of reverse-paths; its secret is made when there is none.
+fn srs(config: &Config) -> anyhow::Result<Option<Arc<Srs>>> {
+    if !config.forwarding.rewrite_sender {
+        return Ok(None);
+    }
+    let file = match &config.forwarding.secret_file {
+        file if file.as_os_str().is_empty() => config.storage.folder.join("srs-secret"),
+        file => file.clone(),
+    };
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_secret(&file)?,
+        Err(error) => return Err(error).with_context(|| format!("forwarding.secret_file {}", file.display())),
+    };
+    let secrets: Vec<Secret> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| Secret::new(line.to_owned())).collect();
+    let domain = match config.forwarding.domain.as_str() {
+        "" => &config.host_name,
+        domain => domain,
+    };
+    let domain = Domain::parse(domain).map_err(|_| anyhow!("forwarding.domain {domain}"))?;
+    let srs = Srs::new(domain, &secrets).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+    Ok(Some(Arc::new(srs)))
+}
+
+fn make_secret(file: &Path) -> anyhow::Result<String> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut octets = [0; SRS_SECRET_OCTETS];
+    aws_lc_rs::rand::fill(&mut octets).map_err(|_| anyhow!("no randomness"))?;
+    let text: String = octets.iter().map(|octet| format!("{octet:02x}")).chain(["\n".to_owned()]).collect();
+    let mut options = std::fs::OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(0o600).open(file);
+    let mut made = made.with_context(|| format!("the secret of rewritten reverse-paths, {}", file.display()))?;
+    made.write_all(text.as_bytes())?;
+    made.sync_all()?;
+    Ok(text)
+}
+
+/// A resolver as configured. Needs a runtime.
+pub fn resolver(config: &Config, trust_anchors: Option<String>) -> anyhow::Result<Resolver> {
+    let dns = &config.dns;
+    let server = |text: &String| {
+        text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53)))
+    };
+    let servers = dns.servers.iter().map(server).collect::<Result<Vec<_>, _>>().context("dns.servers")?;
+    let address = |text: &String| text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|a| a.ip()));
+    let trusted =
+        dns.trusted_servers.iter().map(address).collect::<Result<Vec<_>, _>>().context("dns.trusted_servers")?;
+    let settings = resolver::Settings {
+        servers,
+        mode: match dns.mode {
+            DnsMode::Trusting => Mode::Trusting,
+            DnsMode::Validating => Mode::Validating,
+            DnsMode::Plain => Mode::Plain,
+        },
+        trusted,
+        timeout: Duration::from_secs(dns.timeout_seconds.max(1)),
+        cache_entries_max: dns.cache_entries as usize,
+        trust_anchors,
+        ..resolver::Settings::default()
+    };
+    Resolver::new(settings).map_err(|error| anyhow!("{error}"))
+}
+
+/// Furnishes the rooms.
+pub fn furnish(
+    config: &Config,
+    prepared: Prepared,
+    store: &Arc<dyn MailStore>,
+    directory: &Arc<Directory>,
+) -> anyhow::Result<Sending> {
+    let queue_ids: Arc<QueueIds> = Arc::default();
+    let resolver = resolver(config, prepared.trust_anchors)?;
+    let lookup: Arc<dyn Lookup> = Arc::new(resolver.clone());
+    tokio::spawn(tell_of_dns(resolver));
+    let signer = Arc::new(Signer { keys: prepared.signing, recipe: Recipe::default() });
+    let reporter = Arc::new(Reporter {
+        host_name: config.host_name.clone(),
+        store: store.clone(),
+        directory: directory.clone(),
+        queue_ids: queue_ids.clone(),
+        signer: Some(signer.clone()),
+    });
+    let policies = config.outbound.mta_sts.then(|| policies(config, &lookup, &prepared.trust));
+    let relay = Relay::new(relay_settings(config)?, lookup.clone(), prepared.trust, policies);
+    let house = qmgr::House {
+        host_name: config.host_name.clone(),
+        store: store.clone(),
+        directory: directory.clone(),
+        relay: Arc::new(relay),
+        reporter,
+        srs: prepared.srs.clone(),
+        smarthost: directory::NextHop::parse(&config.outbound.smarthost),
+        plan: config.queue.plan(),
+        messages_per_connection_max: config.queue.messages_per_connection,
+        connection_time_max: CONNECTION_TIME_MAX,
+    };
+    Ok(Sending {
+        queue_ids,
+        queue: QueueManager::new(house, config.queue.schedule()),
+        lookup,
+        signer,
+        srs: prepared.srs,
+        submission: prepared.submission,
+        rates: config.submission.limits().map(|limits| SubmissionRates { limits, used: Arc::new(Mutex::default()) }),
+        refusals: Arc::new(Semaphore::new(REFUSALS_WAITING_MAX)),
+    })
+}
+
+fn policies(config: &Config, lookup: &Arc<dyn Lookup>, trust: &Trust) -> Policies {
+    let settings = HttpsSettings {
+        policy_port: config.outbound.mta_sts_port,
+        is_loopback_allowed: config.outbound.mta_sts_private_hosts,
+        ..HttpsSettings::default()
+    };
+    let client = HttpsClient::new(lookup.clone(), trust, settings);
+    let file: PathBuf = config.storage.folder.join("mta-sts-policies.json");
+    let (policies, trouble) = Policies::new(lookup.clone(), client, POLICIES_MAX, Some(file));
+    if let Some(error) = trouble {
+        tracing::warn!(%error, "remembered MTA-STS policies cannot be read; they are fetched again");
+    }
+    policies
+}
+
+fn relay_settings(config: &Config) -> anyhow::Result<Settings> {
+    let outbound = &config.outbound;
+    let host_name = Domain::parse(&config.host_name).map_err(|_| anyhow!("host_name {}", config.host_name))?;
+    let sources = outbound.source_addresses.iter().map(|text| text.parse()).collect::<Result<Vec<IpAddr>, _>>();
+    let seconds = |seconds: u64| Duration::from_secs(seconds.max(1));
+    let reply = seconds(outbound.reply_timeout_seconds);
+    let usual = Settings::new(host_name);
+    let timeouts = smtp_proto::client::Timeouts {
+        greeting: reply,
+        hello: reply,
+        mail: reply,
+        recipient: reply,
+        start_tls: reply.min(usual.timeouts.start_tls),
+        authentication: reply,
+        data: reply.min(usual.timeouts.data),
+        ..usual.timeouts
+    };
+    Ok(Settings {
+        smtp_port: outbound.port,
+        sources: sources.context("outbound.source_addresses")?,
+        families: match outbound.address_family {
+            AddressFamily::Both => Families::Both,
+            AddressFamily::Ipv4 => Families::V4,
+            AddressFamily::Ipv6 => Families::V6,
+        },
+        needs_reverse_name: outbound.ipv6_needs_reverse_name,
+        connect_timeout: seconds(outbound.connect_timeout_seconds),
+        timeouts,
+        levels: outbound.tls.iter().filter_map(|(key, text)| Some((key.to_lowercase(), level(text)?))).collect(),
+        dane: outbound.dane,
+        ..usual
+    })
+}
+
+/// Says once which mode of DNS really holds (D9).
+async fn tell_of_dns(resolver: Resolver) {
+    let probed = resolver.probe(&Name::root()).await;
+    if probed.can_prove() {
+        tracing::info!("{probed}");
+    } else {
+        tracing::warn!("{probed}");
+    }
+}
+
+/// Forgets stories that are old, now and then.
+pub async fn forget_history(store: Arc<dyn MailStore>, days: u32, messages: u64) {
+    let mut rounds = tokio::time::interval(HISTORY_ROUND);
+    loop {
+        rounds.tick().await;
+        let age = u64::from(days).saturating_mul(86_400_000);
+        let before = UnixMillis(deliver::now().0.saturating_sub(age));
+        if let Err(error) = store.forget_stories(before, messages).await {
+            tracing::warn!(%error, "old stories are not forgotten yet");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What one accepted message changes, worked out as a value: a row for each mailbox, the queue for the rest, and the
+//! beginning of its story.
+
+use crate::accounts;
+use directory::{Directory, Route};
+use mail::{
+    AccountName, Address, Arrival, BodyId, Change, Commit, Envelope, Event, FlagSet, Group, Happening, InternalDate,
+    MailboxName, MailboxRef, Notify, QueueChange, QueueId, QueueState, QueuedEnvelope, QueuedRecipient, Recipient,
+    ReversePath, UnixMillis,
+};
+
+/// A message that was accepted.
+#[derive(Debug, Clone)]
+pub struct Accepted<'a> {
+    /// Its name.
+    pub id: QueueId,
+    /// When.
+    pub at: UnixMillis,
+    /// Its envelope, as the client gave it.
+    pub envelope: &'a Envelope,
+    /// The account that submitted it.
+    pub account: Option<&'a AccountName>,
+    /// The rule that holds it, if one does: then all of it waits in the queue, what is for our own mailboxes too.
+    pub hold: Option<&'a str>,
+    /// Whether all of it goes through the queue, what is for our own mailboxes too.
+    pub queue_all: bool,
+    /// What its story begins with.
+    pub arrival: Arrival,
+    /// What else is to be told at once, such as fields that were removed.
+    pub events: Vec<Event>,
+    /// Whether the groups are accepted all or none; then the story can tell of them in advance.
+    pub together: bool,
+}
+
+/// One end of a recipient's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destined {
+    /// The recipient of the envelope.
+    pub recipient: Recipient,
+    /// Where it leads.
+    pub route: Route,
+}
+
+/// What is to be done, and what the queue is to hear of when it is done.
+#[derive(Debug)]
+pub struct Plan {
+    /// The one commit.
+    pub commit: Commit,
+    /// What it puts into the queue.
+    pub queued: Option<Queued>,
+}
+
+/// What was put into the queue.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    /// The message.
+    pub envelope: Box<QueuedEnvelope>,
+    /// Its recipients there.
+    pub recipients: Vec<QueuedRecipient>,
+}
+
+/// Hears of what was put into the queue, once that is durable.
+pub trait QueueDoor: Send + Sync {
+    /// These wait now.
+    fn queued(&self, queued: Queued);
+    /// Mail for this domain is to be tried at once (RFC 1985). Gives whether there is a queue for the domain.
+    fn flush(&self, domain: &mail::Domain) -> bool;
+}
+
+/// Plans the commit of a message whose octets are staged as `body`.
+pub fn plan(
+    message: Accepted<'_>,
+    destined: &[Destined],
+    body: BodyId,
+    internal_date: InternalDate,
+    directory: &Directory,
+) -> Plan {
+    let routes: Vec<Route> = match message.hold {
+        None if !message.queue_all => destined.iter().map(|destined| destined.route.clone()).collect(),
+        _ => Vec::new(),
+    };
+    let mut commit = crate::commit(&routes, body, internal_date, directory, message.together);
+    let recipients = queued_recipients(&message, destined);
+    commit.queue.push(QueueChange::Begin { message: message.id, discarded: 0, events: story(&message, destined) });
+    let queued = (!recipients.is_empty()).then(|| {
+        let envelope = Box::new(queued_envelope(&message));
+        commit.queue.push(QueueChange::Enqueue { envelope: envelope.clone(), body, recipients: recipients.clone() });
+        Queued { envelope, recipients }
+    });
+    Plan { commit, queued }
+}
+
+/// One INBOX row for an account, for mail that comes out of the queue.
+pub fn inbox_group(account: &AccountName, body: BodyId, date: InternalDate, directory: &Directory) -> Group {
+    Group {
+        account: account.clone(),
+        changes: vec![Change::Append {
+            mailbox: MailboxRef::Named(MailboxName::inbox()),
+            body,
+            flags: FlagSet::default(),
+            internal_date: date,
+        }],
+        quota: directory.quota(account),
+    }
+}
+
+/// Those that do not end in a mailbox now: each address once.
+fn queued_recipients(message: &Accepted<'_>, destined: &[Destined]) -> Vec<QueuedRecipient> {
+    let mut queued: Vec<QueuedRecipient> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for Destined { recipient, route } in destined {
+        let address = match route {
+            Route::Relay(address) | Route::Outside(address) => address.clone(),
+            Route::Mailbox(_) if message.hold.is_none() && !message.queue_all => continue,
+            // A mailbox is found again by the name of its account, or else by the address that led to it.
+            Route::Mailbox(account) => Address::parse(account.as_str()).unwrap_or_else(|_| recipient.address.clone()),
+        };
+        if !seen.insert(address.key()) {
+            continue;
+        }
+        let via = (address != recipient.address).then(|| recipient.address.clone());
+        let state = match message.hold {
+            Some(_) => QueueState::Held,
+            None => QueueState::Waiting(message.at),
+        };
+        queued.push(QueuedRecipient {
+            number: queued.len() as u32,
+            recipient: Recipient { address, notify: recipient.notify, original: recipient.original.clone() },
+            via,
+            state,
+            attempts: 0,
+            delay_reported: false,
+            last: None,
+        });
+    }
+    queued
+}
+
+fn queued_envelope(message: &Accepted<'_>) -> QueuedEnvelope {
+    let envelope = message.envelope;
+    QueuedEnvelope {
+        id: message.id,
+        arrived: message.at,
+        reverse_path: envelope.reverse_path.clone(),
+        account: message.account.cloned(),
+        eight_bit: envelope.eight_bit,
+        smtputf8: envelope.smtputf8,
+        require_tls: envelope.require_tls,
+        dsn_return: envelope.dsn_return,
+        envelope_id: envelope.envelope_id.clone(),
+    }
+}
+
+fn story(message: &Accepted<'_>, destined: &[Destined]) -> Vec<Event> {
+    let event = |recipient: Option<&Address>, what| Event {
+        at: message.at,
+        recipient: recipient.map(Address::to_string),
+        what,
+    };
+    let mut events = vec![event(None, Happening::Received(message.arrival.clone()))];
+    events.extend(message.events.iter().cloned());
+    if let Some(rule) = message.hold {
+        events.push(event(None, Happening::Held { by: rule.to_owned() }));
+        return events;
+    }
+    let routes: Vec<Route> = destined.iter().map(|destined| destined.route.clone()).collect();
+    let shown = |route: &Route| match route {
+        Route::Mailbox(account) => account.to_string(),
+        Route::Relay(address) | Route::Outside(address) => address.to_string(),
+    };
+    for group in destined.chunk_by(|one, other| one.recipient == other.recipient) {
+        let address = &group[0].recipient.address;
+        let to: Vec<String> = group.iter().map(|destined| shown(&destined.route)).collect();
+        if to[..] != [address.to_string()] {
+            events.push(event(Some(address), Happening::Expanded { to, by: "aliases".into() }));
+        }
+    }
+    if message.together && !message.queue_all {
+        for account in accounts(&routes) {
+            let mailbox = MailboxName::inbox().as_str().to_owned();
+            events.push(event(None, Happening::Stored { account: account.to_string(), mailbox }));
+        }
+    }
+    let leaves = message.queue_all || routes.iter().any(|route| matches!(route, Route::Relay(_) | Route::Outside(_)));
+    if leaves {
+        events.push(event(None, Happening::Queued));
+    }
+    events
+}
+
+/// Whether a recipient's sender wants to hear of a delivery (RFC 3461 §4.1).
+pub fn wants_success(recipient: &Recipient) -> bool {
+    matches!(recipient.notify, Some(Notify::On { success: true, .. }))
+}
+
+/// Whether a recipient's sender wants to hear of a failure; without NOTIFY it does (RFC 3461 §4.1).
+pub fn wants_failure(recipient: &Recipient) -> bool {
+    matches!(recipient.notify, None | Some(Notify::On { failure: true, .. }))
+}
+
+/// Whether a recipient's sender wants to hear of a delay. Without NOTIFY that is for the house to say.
+pub fn wants_delay(recipient: &Recipient, by_default: bool) -> bool {
+    match recipient.notify {
+        None => by_default,
+        Some(Notify::On { delay, .. }) => delay,
+        Some(Notify::Never) => false,
+    }
+}
+
+/// The reverse-path as an address.
+pub fn reverse_address(path: &ReversePath) -> Option<&Address> {
+    match path {
+        ReversePath::Null => None,
+        ReversePath::Address(address) => Some(address),
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn now() -> UnixMillis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(since.as_millis() as u64)
+}

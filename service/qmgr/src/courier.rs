@@ -1,0 +1,378 @@
+//! One courier: carries jobs to one destination, over one connection as long as it bears.
+
+use crate::outcome::{self, Conclusion};
+use crate::{InFlight, QueueManager, destination};
+use directory::Transport;
+use mail::queue::Outcome;
+use mail::{
+    Attempt, Commit, EnhancedStatus, Event, Happening, QueueChange, QueueState, QueuedMessage, QueuedRecipient,
+    ReversePath, Settled,
+};
+use queue::{Contact, Errand, Feedback, Job};
+use relay::{Call, Hosts, Parcel};
+use sender_auth::srs::Day;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use store::StoreError;
+
+/// How often an outcome is offered to a store that fails. What was delivered and cannot be written down would be
+/// delivered again.
+const OUTCOME_TRIES_MAX: u32 = 30;
+/// The wait between two of them.
+const OUTCOME_RETRY: Duration = Duration::from_secs(1);
+
+/// A courier's life.
+pub async fn run(manager: Arc<QueueManager>, job: Job) {
+    let mut errand = InFlight::new(manager.clone(), job);
+    let mut line = Line::default();
+    let begun = Instant::now();
+    let mut carried = 0;
+    while let Some(job) = &errand.job {
+        let contact = manager.carry(job, &mut line).await;
+        let is_over = !errand.is_courier || contact.is_none();
+        if let Some(done) = contact {
+            manager.report(&mut errand, done);
+        }
+        carried += 1;
+        let house = &manager.house;
+        let is_worn = carried >= house.messages_per_connection_max || begun.elapsed() >= house.connection_time_max;
+        if is_over || manager.is_stopping() || is_worn || (line.is_open() && manager.others_wait(&errand)) {
+            break;
+        }
+        // Without an open connection a new courier is as good; the schedule knows better whether to send one.
+        if line.is_open() || line.is_local {
+            errand.job = manager.schedule().next_for(&errand.destination, deliver::now());
+        }
+    }
+    line.close().await;
+}
+
+/// The way to the destination while a courier goes it.
+#[derive(Default)]
+struct Line {
+    hosts: Option<Hosts>,
+    call: Option<Call>,
+    /// No connection is needed.
+    is_local: bool,
+}
+
+impl Line {
+    fn is_open(&self) -> bool {
+        self.call.as_ref().is_some_and(Call::is_usable)
+    }
+
+    async fn close(self) {
+        if let Some(call) = self.call {
+            call.close().await;
+        }
+    }
+}
+
+/// A job that is through.
+#[derive(Default)]
+struct Done {
+    states: Vec<(u32, Option<QueueState>)>,
+    contact: Option<Contact>,
+    /// Those that go elsewhere from now on.
+    moved: Vec<(mail::QueueEntry, bool)>,
+}
+
+impl QueueManager {
+    fn others_wait(&self, errand: &InFlight) -> bool {
+        self.schedule().others_wait(&errand.destination, deliver::now())
+    }
+
+    fn report(&self, errand: &mut InFlight, done: Done) {
+        let Some(job) = errand.job.take() else { return };
+        let destination = job.destination.clone();
+        let contact = done.contact.unwrap_or(Contact::Unknown);
+        let feedback = self.schedule().report(job, &done.states, contact, deliver::now());
+        for (entry, require_tls) in done.moved {
+            self.insert(&entry, require_tls);
+        }
+        match feedback {
+            Feedback::Down(until) => {
+                let seconds = until.0.saturating_sub(deliver::now().0) / 1_000;
+                tracing::warn!(%destination, seconds, "destination is down");
+            }
+            Feedback::Up => tracing::info!(%destination, "destination is up again"),
+            Feedback::None => {}
+        }
+        self.wake.notify_one();
+    }
+
+    /// Does one job and makes its outcome durable. `None`: it could not be worked on, and is tried again.
+    async fn carry(&self, job: &Job, line: &mut Line) -> Option<Done> {
+        let message = match self.house.store.queued(job.message).await {
+            Ok(Some(message)) => message,
+            // Settled by an administrator before it started.
+            Ok(None) => {
+                let states = job.recipients.iter().map(|number| (*number, None)).collect();
+                return Some(Done { states, ..Done::default() });
+            }
+            Err(error) => {
+                tracing::error!(queue_id = %job.message, %error, "a queued message cannot be read; it is tried again");
+                return None;
+            }
+        };
+        let present: Vec<&QueuedRecipient> =
+            message.recipients.iter().filter(|queued| job.recipients.contains(&queued.number)).collect();
+        let gone = job.recipients.iter().filter(|number| !present.iter().any(|queued| queued.number == **number));
+        let mut states: Vec<(u32, Option<QueueState>)> = gone.map(|number| (*number, None)).collect();
+        let Some(first) = present.first() else { return Some(Done { states, ..Done::default() }) };
+        let transport = self.transport(&first.recipient.address, &message.envelope.reverse_path.to_string());
+        if destination(&transport, &first.recipient.address.domain, message.envelope.require_tls) != job.destination {
+            states.extend(present.iter().map(|queued| (queued.number, None)));
+            return Some(Done { states, moved: moved(&message, &present), contact: None });
+        }
+        let (attempts, contact) = match (job.errand, transport) {
+            (Errand::Overdue, _) => (overdue(&present), Contact::Unknown),
+            (_, Transport::Local) => {
+                line.is_local = true;
+                return self.deliver_here(&message, &present, states).await;
+            }
+            (_, Transport::Discard(rule)) => {
+                line.is_local = true;
+                return self.discard(&message, &present, &format!("transport table: {rule}"), states).await;
+            }
+            (_, Transport::Error(text)) => {
+                line.is_local = true;
+                (
+                    all(&present, &Attempt::finding(Outcome::Failed, EnhancedStatus::new(5, 3, 0), &text)),
+                    Contact::Unknown,
+                )
+            }
+            (_, transport) => self.hand_over(&message, &present, &transport, line).await,
+        };
+        let is_try = job.errand != Errand::Overdue;
+        let now = deliver::now();
+        let conclusion = outcome::conclude(&message, attempts, &self.house.plan, is_try, now);
+        states.extend(self.settle(&message, conclusion).await?);
+        Some(Done { states, contact: Some(contact), moved: Vec::new() })
+    }
+
+    /// Gives recipients to the next hop: over the open connection, or the first host that answers. When a connection
+    /// breaks before the message was whole, the remaining hosts are tried at once.
+    async fn hand_over(
+        &self,
+        message: &QueuedMessage,
+        present: &[&QueuedRecipient],
+        transport: &Transport,
+        line: &mut Line,
+    ) -> (Vec<(u32, Attempt)>, Contact) {
+        let mut attempts: BTreeMap<u32, Attempt> = BTreeMap::new();
+        let mut contact = Contact::Failed;
+        let mut is_fresh = false;
+        loop {
+            let left: Vec<&QueuedRecipient> =
+                present.iter().filter(|queued| !attempts.contains_key(&queued.number)).copied().collect();
+            if left.is_empty() {
+                break;
+            }
+            if !line.is_open() {
+                is_fresh = true;
+                match self.open(message, &left, transport, line).await {
+                    Ok(()) => {}
+                    Err(attempt) => {
+                        attempts.extend(left.iter().map(|queued| (queued.number, attempt.clone())));
+                        break;
+                    }
+                }
+            }
+            let Some(call) = line.call.as_mut() else { break };
+            let Some((reverse_path, group)) = self.next_group(message, &left) else { break };
+            let parcel =
+                Parcel { envelope: &message.envelope, reverse_path, blob: message.blob, octets: message.octets };
+            let sent = call.send(&parcel, &group, &*self.house.store).await;
+            contact = if sent.is_reached { Contact::Reached } else { contact };
+            let is_lost = sent.is_lost;
+            attempts.extend(sent.attempts);
+            if is_lost {
+                line.call = None;
+                // A kept connection may have been closed by a peer that waited long enough: a new one is tried. After a
+                // fresh one broke, the other hosts are; when there are none, that is the outcome.
+                let others =
+                    line.hosts.as_mut().is_some_and(|hosts| if is_fresh { hosts.next() } else { hosts.rewind() });
+                if !others {
+                    let cause = sent.loss.unwrap_or_else(|| lost());
+                    let left = present.iter().filter(|queued| !attempts.contains_key(&queued.number));
+                    let rest: Vec<_> = left.map(|queued| (queued.number, cause.clone())).collect();
+                    attempts.extend(rest);
+                }
+            }
+        }
+        (attempts.into_iter().collect(), contact)
+    }
+
+    async fn open(
+        &self,
+        message: &QueuedMessage,
+        left: &[&QueuedRecipient],
+        transport: &Transport,
+        line: &mut Line,
+    ) -> Result<(), Attempt> {
+        let Some(first) = left.first() else { return Ok(()) };
+        let domain = &first.recipient.address.domain;
+        if line.hosts.is_none() {
+            line.hosts = Some(self.house.relay.hosts(transport, domain, message.envelope.require_tls).await?);
+        }
+        let Some(hosts) = line.hosts.as_mut() else { return Err(lost()) };
+        let login = match transport {
+            Transport::Smtp(hop) => self.house.directory.relay_login(hop),
+            _ => None,
+        };
+        line.call = Some(self.house.relay.open(hosts, login.as_ref()).await?);
+        Ok(())
+    }
+
+    /// Recipients that share a reverse-path: what is forwarded has one of our making, so that SPF of its sender does not
+    /// fail it.
+    fn next_group<'a>(
+        &self,
+        message: &QueuedMessage,
+        left: &[&'a QueuedRecipient],
+    ) -> Option<(ReversePath, Vec<&'a QueuedRecipient>)> {
+        let path_of = |queued: &QueuedRecipient| match (&message.envelope.reverse_path, &queued.via, &self.house.srs) {
+            (ReversePath::Address(address), Some(_), Some(srs)) if !self.is_ours(&address.domain) => {
+                ReversePath::Address(srs.forward(address, Day::of(deliver::now().0 / 1_000)))
+            }
+            (path, _, _) => path.clone(),
+        };
+        let path = path_of(left.first()?);
+        let group = left.iter().filter(|queued| path_of(queued) == path).copied().collect();
+        Some((path, group))
+    }
+
+    fn is_ours(&self, domain: &mail::Domain) -> bool {
+        self.house.directory.class_of(domain) == directory::DomainClass::Hosted
+    }
+
+    async fn discard(
+        &self,
+        message: &QueuedMessage,
+        present: &[&QueuedRecipient],
+        rule: &str,
+        mut states: Vec<(u32, Option<QueueState>)>,
+    ) -> Option<Done> {
+        let id = message.envelope.id;
+        let mut queue = Vec::new();
+        for queued in present {
+            let what = Happening::Discarded { by: rule.to_owned() };
+            let recipient = Some(queued.recipient.address.to_string());
+            queue.push(QueueChange::Tell { message: id, event: Event { at: deliver::now(), recipient, what } });
+            queue.push(QueueChange::Settle { message: id, number: queued.number, how: Settled::Discarded });
+            states.push((queued.number, None));
+        }
+        self.persist(Commit { queue, ..Commit::default() }).await.ok()?;
+        Some(Done { states, ..Done::default() })
+    }
+
+    async fn deliver_here(
+        &self,
+        message: &QueuedMessage,
+        present: &[&QueuedRecipient],
+        mut states: Vec<(u32, Option<QueueState>)>,
+    ) -> Option<Done> {
+        for queued in present {
+            let conclusion = self.deliver_locally(message, queued).await;
+            match conclusion {
+                Some(conclusion) => states.extend(self.settle(message, conclusion).await?),
+                None => states.push((queued.number, None)),
+            }
+        }
+        Some(Done { states, contact: Some(Contact::Reached), moved: Vec::new() })
+    }
+
+    /// Makes what follows from a try durable, reports included. `None`: the store does not take it; the try is made again.
+    pub(crate) async fn settle(
+        &self,
+        message: &QueuedMessage,
+        conclusion: Conclusion,
+    ) -> Option<Vec<(u32, Option<QueueState>)>> {
+        self.log(message, &conclusion);
+        let states = conclusion.states.clone();
+        let written = self.house.reporter.write(message, conclusion).await;
+        self.persist(written.commit).await.ok()?;
+        for queued in written.queued {
+            deliver::QueueDoor::queued(self, queued);
+        }
+        Some(states)
+    }
+
+    /// Commits, again and again while the store fails.
+    pub(crate) async fn persist(&self, commit: Commit) -> Result<(), StoreError> {
+        for tries in 1.. {
+            match self.house.store.commit(commit.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Closed) => return Err(StoreError::Closed),
+                Err(error) if tries >= OUTCOME_TRIES_MAX => {
+                    tracing::error!(%error, "an outcome could not be written; mail may be sent twice");
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::error!(%error, tries, "an outcome cannot be written; trying again");
+                    tokio::time::sleep(OUTCOME_RETRY).await;
+                }
+            }
+        }
+        Err(StoreError::Closed)
+    }
+
+    fn log(&self, message: &QueuedMessage, conclusion: &Conclusion) {
+        let now = deliver::now();
+        for change in &conclusion.changes {
+            let QueueChange::Tell { event, .. } = change else { continue };
+            let Happening::Attempted(attempt) = &event.what else { continue };
+            let outcome = match attempt.outcome {
+                Outcome::Delivered => "sent",
+                Outcome::Deferred => "deferred",
+                Outcome::Failed => "failed",
+            };
+            metrics::counter!("outbound_recipients_total", "outcome" => outcome).increment(1);
+            let delay_ms = now.0.saturating_sub(message.envelope.arrived.0);
+            if attempt.outcome == Outcome::Delivered {
+                metrics::histogram!("outbound_delay_seconds").record(delay_ms as f64 / 1_000.0);
+            }
+            tracing::info!(
+                queue_id = %message.envelope.id, from = %message.envelope.reverse_path,
+                to = event.recipient.as_deref().unwrap_or_default(), outcome, status = %attempt.status,
+                relay = attempt.peer.as_deref(), tls = attempt.tls.as_deref(), reply = %attempt.text, delay_ms,
+                "delivery"
+            );
+        }
+    }
+}
+
+/// The same outcome for all.
+fn all(present: &[&QueuedRecipient], attempt: &Attempt) -> Vec<(u32, Attempt)> {
+    present.iter().map(|queued| (queued.number, attempt.clone())).collect()
+}
+
+/// The tables say another way than when these were queued: they go there.
+fn moved(message: &QueuedMessage, present: &[&QueuedRecipient]) -> Vec<(mail::QueueEntry, bool)> {
+    let entry = |queued: &&QueuedRecipient| mail::QueueEntry {
+        message: message.envelope.id,
+        number: queued.number,
+        address: queued.recipient.address.clone(),
+        sender: message.envelope.reverse_path.to_string(),
+        arrived: message.envelope.arrived,
+        state: QueueState::Waiting(deliver::now()),
+        attempts: queued.attempts,
+    };
+    present.iter().map(|queued| (entry(queued), message.envelope.require_tls)).collect()
+}
+
+/// Nothing is tried: what was found last still holds.
+fn overdue(present: &[&QueuedRecipient]) -> Vec<(u32, Attempt)> {
+    let down = || {
+        let text = "the destination was down and other messages to it failed";
+        Attempt::finding(Outcome::Deferred, EnhancedStatus::new(4, 4, 1), text)
+    };
+    let last = |queued: &QueuedRecipient| queued.last.clone().unwrap_or_else(down);
+    present.iter().map(|queued| (queued.number, Attempt { outcome: Outcome::Deferred, ..last(queued) })).collect()
+}
+
+fn lost() -> Attempt {
+    Attempt::finding(Outcome::Deferred, EnhancedStatus::new(4, 4, 2), "the connection was lost")
+}

@@ -1,0 +1,253 @@
+//! Runs the queue: due recipients go out, outcomes come in, reports are written.
+//!
+//! [`QueueManager`] is the only one that changes what is queued. It holds the schedule in memory (`queue::Schedule`); the
+//! store holds the truth. A courier (`courier`) carries jobs to one destination, over one connection where there is one;
+//! `outcome` says what follows from a try; `control` is what administrators may do.
+
+mod control;
+mod courier;
+mod local;
+mod outcome;
+mod report;
+
+pub use control::{ControlError, Listed, ListedRecipient, Selection};
+pub use outcome::About;
+pub use report::Reporter;
+
+use deliver::{QueueDoor, Queued};
+use directory::{Directory, DomainClass, NextHop, Transport};
+use mail::{Address, Domain, QueueEntry, QueueId, UnixMillis};
+use queue::{DestinationKey, DestinationSummary, Errand, Flush, RetryPlan, Schedule, ScheduleSettings};
+use relay::Relay;
+use sender_auth::srs::Srs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use store::{MailStore, StoreError};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+/// Entries read from the store in one go when the queue is loaded.
+const LOADED_PER_STEP: usize = 5_000;
+/// How long to wait before the store is asked again after it failed.
+const STORE_RETRY: Duration = Duration::from_secs(2);
+/// Longest sleep of the manager; a clock that is set wakes nobody.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// How long couriers may go on when the server goes down. What is not through by then is tried again at the next start.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
+
+/// What the manager works with.
+pub struct House {
+    /// Our name.
+    pub host_name: String,
+    /// Where queue and mail are.
+    pub store: Arc<dyn MailStore>,
+    /// Which domains are ours, and which ways lead out.
+    pub directory: Arc<Directory>,
+    /// Takes mail to the next hop.
+    pub relay: Arc<Relay>,
+    /// Writes reports.
+    pub reporter: Arc<Reporter>,
+    /// Rewrites reverse-paths of what is forwarded.
+    pub srs: Option<Arc<Srs>>,
+    /// Where everything for the outside goes that no table sends elsewhere; without it, mail exchangers are looked up.
+    pub smarthost: Option<NextHop>,
+    /// When to try again and when to give up.
+    pub plan: RetryPlan,
+    /// Messages that one connection may carry.
+    pub messages_per_connection_max: u32,
+    /// How long one connection may be used.
+    pub connection_time_max: Duration,
+}
+
+/// Runs the queue.
+pub struct QueueManager {
+    house: House,
+    schedule: Mutex<Schedule>,
+    wake: Notify,
+    stopping: AtomicBool,
+}
+
+impl QueueManager {
+    /// A manager with an empty schedule; [`run`](Self::run) loads it.
+    pub fn new(house: House, settings: ScheduleSettings) -> Arc<QueueManager> {
+        let schedule = Mutex::new(Schedule::new(settings, deliver::now()));
+        Arc::new(QueueManager { house, schedule, wake: Notify::new(), stopping: AtomicBool::new(false) })
+    }
+
+    /// Loads the queue, then carries mail until `shutdown` ends.
+    pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
+        let mut couriers = JoinSet::new();
+        tokio::pin!(shutdown);
+        let load = self.load();
+        tokio::pin!(load);
+        let mut is_loaded = false;
+        loop {
+            while let Some(job) = self.next_job() {
+                couriers.spawn(courier::run(self.clone(), job));
+            }
+            let sleep = self.sleep();
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = self.wake.notified() => {}
+                () = &mut load, if !is_loaded => is_loaded = true,
+                Some(ended) = couriers.join_next(), if !couriers.is_empty() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a courier met a bug; its message is tried again");
+                    }
+                }
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+        self.stopping.store(true, Ordering::Release);
+        let rest = async { while couriers.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_GRACE, rest).await.is_err() {
+            tracing::info!("couriers cut off; what they carry is tried again at the next start");
+        }
+    }
+
+    fn next_job(&self) -> Option<queue::Job> {
+        let now = deliver::now();
+        let mut schedule = self.schedule();
+        schedule.overdue(now).or_else(|| schedule.next(now))
+    }
+
+    fn sleep(&self) -> Duration {
+        let wake_at = self.schedule().wake_at();
+        let until = |at: UnixMillis| Duration::from_millis(at.0.saturating_sub(deliver::now().0));
+        wake_at.map_or(SLEEP_MAX, until).min(SLEEP_MAX)
+    }
+
+    /// Brings what the store holds into the schedule. What comes in meanwhile is known twice and counts once.
+    async fn load(&self) {
+        let mut after = None;
+        let mut loaded = 0u64;
+        loop {
+            match self.house.store.queue_entries(after, LOADED_PER_STEP).await {
+                Ok(entries) => {
+                    let Some(last) = entries.last() else { break };
+                    after = Some((last.message, last.number));
+                    loaded += entries.len() as u64;
+                    entries.iter().for_each(|entry| self.insert(entry, false));
+                    self.wake.notify_one();
+                }
+                Err(StoreError::Closed) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the queue cannot be read; trying again");
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+            }
+        }
+        tracing::info!(recipients = loaded, "queue loaded");
+    }
+
+    /// REQUIRETLS asks more of a connection than others do, so that its mail has connections of its own.
+    fn insert(&self, entry: &QueueEntry, require_tls: bool) {
+        let transport = self.transport(&entry.address, &entry.sender);
+        let key = destination(&transport, &entry.address.domain, require_tls);
+        self.schedule().insert(entry, &key, deliver::now());
+    }
+
+    /// How mail for a recipient leaves.
+    fn transport(&self, recipient: &Address, sender: &str) -> Transport {
+        let directory = &self.house.directory;
+        let class = directory.class_of(&recipient.domain);
+        if class == DomainClass::Hosted {
+            return Transport::Local;
+        }
+        directory.transport(recipient, sender).unwrap_or_else(|| match (&self.house.smarthost, class) {
+            (Some(smarthost), DomainClass::Other) => Transport::Smtp(smarthost.clone()),
+            _ => Transport::Direct,
+        })
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Every destination of the queue, as `queue summary` shows it.
+    pub fn summary(&self) -> Vec<DestinationSummary> {
+        self.schedule().summary(deliver::now())
+    }
+
+    /// How many recipients are where, for metrics.
+    pub fn counts(&self) -> queue::Counts {
+        self.schedule().counts()
+    }
+}
+
+impl QueueDoor for QueueManager {
+    fn queued(&self, queued: Queued) {
+        let Queued { envelope, recipients } = queued;
+        for recipient in recipients {
+            let entry = QueueEntry {
+                message: envelope.id,
+                number: recipient.number,
+                address: recipient.recipient.address,
+                sender: envelope.reverse_path.to_string(),
+                arrived: envelope.arrived,
+                state: recipient.state,
+                attempts: 0,
+            };
+            self.insert(&entry, envelope.require_tls);
+        }
+        self.wake.notify_one();
+    }
+
+    fn flush(&self, domain: &Domain) -> bool {
+        let key = destination(&Transport::Direct, domain, false);
+        let waited = self.schedule().flush(Flush::Destination(&key), deliver::now());
+        self.wake.notify_one();
+        tracing::info!(%domain, waited, "queue run asked for");
+        true
+    }
+}
+
+/// The unit of concurrency: transport and next hop.
+fn destination(transport: &Transport, domain: &Domain, require_tls: bool) -> DestinationKey {
+    let tls = if require_tls { " requiretls" } else { "" };
+    match transport {
+        Transport::Direct => DestinationKey::new(&format!("smtp:{domain}{tls}")),
+        other => DestinationKey::new(&format!("{other}{tls}")),
+    }
+}
+
+/// A job that is under way: whatever happens to its courier, the schedule hears of its end.
+struct InFlight {
+    manager: Arc<QueueManager>,
+    destination: DestinationKey,
+    job: Option<queue::Job>,
+    is_courier: bool,
+}
+
+impl InFlight {
+    fn new(manager: Arc<QueueManager>, job: queue::Job) -> InFlight {
+        let is_courier = job.errand != Errand::Overdue;
+        InFlight { manager, destination: job.destination.clone(), job: Some(job), is_courier }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let now = deliver::now();
+        let mut schedule = self.manager.schedule();
+        if let Some(job) = self.job.take() {
+            schedule.report(job, &[], queue::Contact::Unknown, now);
+        }
+        if self.is_courier {
+            schedule.release(&self.destination, now);
+        }
+        drop(schedule);
+        self.manager.wake.notify_one();
+    }
+}
+
+/// The name of a message that is only known by its number.
+fn unknown(message: QueueId) -> String {
+    format!("{message} is not in the queue")
+}

@@ -1,0 +1,149 @@
+//! Mail that comes out of the queue into a mailbox of this house: what was held, what found no room, our own reports.
+
+use crate::QueueManager;
+use crate::outcome::{self, Conclusion, Told};
+use deliver::{Accepted, Destined, inbox_group, wants_success};
+use directory::{Route, RouteError};
+use mail::queue::Outcome;
+use mail::{
+    AccountName, Address, Arrival, Attempt, ChangeError, Commit, EnhancedStatus, Envelope, Event, Happening,
+    InternalDate, MailboxName, QueueChange, QueuedMessage, QueuedRecipient, Settled,
+};
+use message::trace;
+
+impl QueueManager {
+    /// Delivers to one recipient. `None`: done and durable. Otherwise what follows is still to be made durable.
+    pub(crate) async fn deliver_locally(
+        &self,
+        message: &QueuedMessage,
+        queued: &QueuedRecipient,
+    ) -> Option<Conclusion> {
+        let address = &queued.recipient.address;
+        let routes = match self.mailboxes_of(address) {
+            Ok(routes) => routes,
+            Err(attempt) => return Some(self.concluded(message, queued, attempt)),
+        };
+        match self.store_copy(message, queued, &routes).await {
+            Ok(()) if wants_success(&queued.recipient) => {
+                let text = "stored in the mailbox";
+                let attempt = Attempt::finding(Outcome::Delivered, EnhancedStatus::new(2, 0, 0), text);
+                let told = Told { recipient: queued.clone(), attempt, until: None };
+                let states = vec![(queued.number, None)];
+                Some(Conclusion { delivered: vec![told], states, ..Conclusion::default() })
+            }
+            Ok(()) => None,
+            Err(attempt) => Some(self.concluded(message, queued, attempt)),
+        }
+    }
+
+    fn concluded(&self, message: &QueuedMessage, queued: &QueuedRecipient, attempt: Attempt) -> Conclusion {
+        outcome::conclude(message, vec![(queued.number, attempt)], &self.house.plan, true, deliver::now())
+    }
+
+    /// The account of that name, or where the tables lead now.
+    fn mailboxes_of(&self, address: &Address) -> Result<Vec<Route>, Attempt> {
+        let directory = &self.house.directory;
+        if let Some(account) = AccountName::parse(&address.key()).filter(|account| directory.receives(account)) {
+            return Ok(vec![Route::Mailbox(account)]);
+        }
+        directory.route(address).map_err(|error| match error {
+            RouteError::LoopOrTooDeep => {
+                let text = "aliases are nested too deep or lead in a circle";
+                Attempt::finding(Outcome::Deferred, EnhancedStatus::new(4, 3, 5), text)
+            }
+            RouteError::UnknownUser | RouteError::UnknownRelayRecipient | RouteError::NotOurs => {
+                Attempt::finding(Outcome::Failed, EnhancedStatus::new(5, 1, 1), "no such mailbox here")
+            }
+        })
+    }
+
+    /// One commit: rows in the mailboxes, and the recipient leaves the queue.
+    async fn store_copy(
+        &self,
+        message: &QueuedMessage,
+        queued: &QueuedRecipient,
+        routes: &[Route],
+    ) -> Result<(), Attempt> {
+        let store = &*self.house.store;
+        let failed = |error: &dyn std::fmt::Display| {
+            Attempt::finding(Outcome::Deferred, EnhancedStatus::new(4, 3, 0), &format!("the store failed: {error}"))
+        };
+        let mut prefix = trace::return_path(&message.envelope.reverse_path);
+        prefix.push_str(&trace::delivered_to(&queued.recipient.address));
+        let staged =
+            deliver::stage_copy(store, message.blob, prefix.as_bytes()).await.map_err(|error| failed(&error))?;
+        let outside: Vec<&Route> = routes.iter().filter(|route| !matches!(route, Route::Mailbox(_))).collect();
+        if !outside.is_empty() {
+            self.forward(message, queued, &outside).await.map_err(|error| failed(&error))?;
+        }
+        let now = deliver::now();
+        let date = InternalDate { unix_seconds: (now.0 / 1_000) as i64, zone_minutes: 0 };
+        let id = message.envelope.id;
+        let mut commit = Commit { together: true, ..Commit::default() };
+        for account in deliver::accounts(routes) {
+            commit.groups.push(inbox_group(account, staged.body.id, date, &self.house.directory));
+            let what =
+                Happening::Stored { account: account.to_string(), mailbox: MailboxName::inbox().as_str().to_owned() };
+            let recipient = Some(queued.recipient.address.to_string());
+            commit.queue.push(QueueChange::Tell { message: id, event: Event { at: now, recipient, what } });
+        }
+        commit.queue.push(QueueChange::Settle { message: id, number: queued.number, how: Settled::Delivered });
+        let outcomes = store.commit(commit).await.map_err(|error| failed(&error))?;
+        let refusal = outcomes.into_iter().filter_map(Result::err).find(|error| *error != ChangeError::NotApplied);
+        match refusal {
+            None => {
+                tracing::info!(queue_id = %id, to = %queued.recipient.address, outcome = "delivered", "delivery");
+                Ok(())
+            }
+            Some(ChangeError::OverQuota) => {
+                Err(Attempt::finding(Outcome::Deferred, EnhancedStatus::new(4, 2, 2), "the mailbox is full"))
+            }
+            Some(error) => Err(failed(&format!("{error:?}"))),
+        }
+    }
+
+    /// The tables changed while this waited, and the address leads out of the house now: it goes on as a message of its
+    /// own. It is queued before the old recipient is settled; a crash between the two sends it twice, and never loses it.
+    async fn forward(
+        &self,
+        message: &QueuedMessage,
+        queued: &QueuedRecipient,
+        routes: &[&Route],
+    ) -> Result<(), store::StoreError> {
+        let staged = deliver::stage_copy(&*self.house.store, message.blob, b"").await?;
+        let envelope = Envelope {
+            eight_bit: message.envelope.eight_bit,
+            smtputf8: message.envelope.smtputf8,
+            require_tls: message.envelope.require_tls,
+            ..Envelope::new(message.envelope.reverse_path.clone())
+        };
+        let arrival = Arrival {
+            listener: format!("queue, from {}", message.envelope.id),
+            from: envelope.reverse_path.to_string(),
+            to: vec![queued.recipient.address.to_string()],
+            octets: message.octets,
+            ..Arrival::default()
+        };
+        let accepted = Accepted {
+            id: self.house.reporter.next_id(),
+            at: deliver::now(),
+            envelope: &envelope,
+            account: message.envelope.account.as_ref(),
+            hold: None,
+            queue_all: true,
+            arrival,
+            events: Vec::new(),
+            together: true,
+        };
+        let recipient = queued.recipient.clone();
+        let destined: Vec<Destined> =
+            routes.iter().map(|route| Destined { recipient: recipient.clone(), route: (*route).clone() }).collect();
+        let date = InternalDate { unix_seconds: (accepted.at.0 / 1_000) as i64, zone_minutes: 0 };
+        let plan = deliver::plan(accepted, &destined, staged.body.id, date, &self.house.directory);
+        self.house.store.commit(plan.commit).await?;
+        if let Some(queued) = plan.queued {
+            deliver::QueueDoor::queued(self, queued);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! Writes reports: what a conclusion tells its sender, as messages of the queue, in the same commit as the conclusion.
+
+use crate::outcome::{About, Conclusion, Told, silence};
+use deliver::{Accepted, Destined, Intake, QueueIds, Queued, Reading, Signer, Staged};
+use directory::{Directory, Route, RouteError};
+use mail::queue::Outcome;
+use mail::{
+    Address, Arrival, Commit, Domain, Envelope, Event, Happening, InternalDate, Notify, QueueChange, QueueId,
+    QueuedMessage, Recipient, ReversePath, UnixMillis,
+};
+use message::report::{Action, Kind, Original, RecipientReport, Report};
+use std::sync::Arc;
+use store::{MailStore, StoreError};
+
+/// Writes reports about messages.
+pub struct Reporter {
+    /// Our name.
+    pub host_name: String,
+    /// Where mail is.
+    pub store: Arc<dyn MailStore>,
+    /// Where reports go.
+    pub directory: Arc<Directory>,
+    /// Names reports.
+    pub queue_ids: Arc<QueueIds>,
+    /// Signs reports.
+    pub signer: Option<Arc<Signer>>,
+}
+
+/// What is to be made durable, and what the queue is to hear of then.
+pub(crate) struct Written {
+    pub commit: Commit,
+    pub queued: Vec<Queued>,
+    /// Keeps the reports' octets until they are committed.
+    _staged: Vec<Staged>,
+}
+
+impl Reporter {
+    /// The name of a message of our own.
+    pub fn next_id(&self) -> QueueId {
+        self.queue_ids.next()
+    }
+
+    /// Everything that follows from a conclusion. A report that cannot be written is not worth the conclusion: then the
+    /// story says why there is none.
+    pub(crate) async fn write(&self, message: &QueuedMessage, conclusion: Conclusion) -> Written {
+        let commit = Commit { queue: conclusion.changes, ..Commit::default() };
+        let mut written = Written { commit, queued: Vec::new(), _staged: Vec::new() };
+        let (silent, failed): (Vec<Told>, Vec<Told>) =
+            conclusion.failed.into_iter().partition(|told| silence(message, &told.recipient).is_some());
+        for told in silent {
+            let why = silence(message, &told.recipient).unwrap_or_default();
+            let cause = format!("{} {}; nobody is told: {why}", told.attempt.status, told.attempt.text);
+            written.tell(message, &told, Happening::Bounced { cause, report: None });
+        }
+        for (about, told) in
+            [(About::Failure, failed), (About::Delay, conclusion.late), (About::Success, conclusion.delivered)]
+        {
+            if !told.is_empty() {
+                self.add(message, about, &told, &mut written).await;
+            }
+        }
+        written
+    }
+
+    async fn add(&self, message: &QueuedMessage, about: About, told: &[Told], written: &mut Written) {
+        let id = self.next_id();
+        let report = match self.routes(message) {
+            Ok((to, routes)) => self.compose(id, message, to, about, told).await.map(|staged| (staged, routes)),
+            Err(cause) => Err(cause),
+        };
+        let name = match report {
+            Ok((staged, routes)) => {
+                let plan = self.plan(id, message, routes, &staged);
+                written.commit.queue.extend(plan.commit.queue);
+                written.queued.extend(plan.queued);
+                written._staged.push(staged);
+                Ok(id.to_string())
+            }
+            Err(cause) => {
+                tracing::warn!(queue_id = %message.envelope.id, to = %message.envelope.reverse_path, %cause, "no report");
+                Err(cause)
+            }
+        };
+        for told in told {
+            written.tell(message, told, happening(about, told, &name));
+        }
+    }
+
+    /// Who is told, and where that leads.
+    fn routes(&self, message: &QueuedMessage) -> Result<(Address, Vec<Route>), String> {
+        let ReversePath::Address(to) = &message.envelope.reverse_path else {
+            return Err("its reverse-path is null".into());
+        };
+        match self.directory.route(to) {
+            Ok(routes) => Ok((to.clone(), routes)),
+            Err(RouteError::NotOurs) => Ok((to.clone(), vec![Route::Outside(to.clone())])),
+            Err(RouteError::UnknownUser | RouteError::UnknownRelayRecipient) => {
+                Err("its reverse-path is an address of ours that does not exist".into())
+            }
+            Err(RouteError::LoopOrTooDeep) => Err("its reverse-path is an alias that leads in a circle".into()),
+        }
+    }
+
+    /// The report as a staged message. If the original cannot be read, it goes without it.
+    async fn compose(
+        &self,
+        id: QueueId,
+        message: &QueuedMessage,
+        to: Address,
+        about: About,
+        told: &[Told],
+    ) -> Result<Staged, String> {
+        let now = deliver::now();
+        let recipients: Vec<RecipientReport<'_>> = told.iter().map(|told| recipient_report(told, about, now)).collect();
+        let postmaster = self.directory.postmaster().map_or("postmaster".to_owned(), |address| address.to_string());
+        let (message_id, boundary) = (format!("{id}@{}", self.host_name), format!("{id}.{}", message.envelope.id));
+        let report = Report {
+            kind: match about {
+                About::Failure => Kind::Failure,
+                About::Delay => Kind::Delay,
+                About::Success => Kind::Success,
+            },
+            host: &self.host_name,
+            postmaster: &postmaster,
+            to: &to,
+            message_id: &message_id,
+            boundary: &boundary,
+            date: date(now),
+            envelope_id: message.envelope.envelope_id.as_deref(),
+            arrived: date(message.envelope.arrived),
+            queue_id: Some(message.envelope.id),
+            recipients: &recipients,
+        };
+        let original = match self.survey(&report, message).await {
+            Ok(original) => Some(original),
+            Err(error) => {
+                tracing::error!(queue_id = %message.envelope.id, %error, "a report goes without the message");
+                None
+            }
+        };
+        self.stage(&report, original.as_ref(), message).await.map_err(|error| error.to_string())
+    }
+
+    async fn survey(&self, report: &Report<'_>, message: &QueuedMessage) -> Result<Original, StoreError> {
+        let mut survey = report.survey();
+        let mut reading = Reading::new(&*self.store, message.blob);
+        loop {
+            let octets = reading.next().await?;
+            if octets.is_empty() {
+                return Ok(survey.finish());
+            }
+            survey.write(&octets);
+        }
+    }
+
+    async fn stage(
+        &self,
+        report: &Report<'_>,
+        original: Option<&Original>,
+        message: &QueuedMessage,
+    ) -> Result<Staged, StoreError> {
+        let mut intake = Intake::verbatim(&*self.store)?;
+        if let Some(signer) = &self.signer {
+            intake = intake.signed_by(signer.clone());
+        }
+        let mut out = Vec::new();
+        let mut returning = report.begin(original, message.envelope.dsn_return, &mut out);
+        let mut reading = Reading::new(&*self.store, message.blob);
+        while returning.wants() > 0 {
+            intake.write(&out);
+            out.clear();
+            let octets = reading.next().await?;
+            if octets.is_empty() {
+                break;
+            }
+            returning.write(&octets, &mut out);
+        }
+        returning.finish(&mut out);
+        intake.write(&out);
+        intake.complete();
+        let signature = Domain::parse(&self.host_name).ok().and_then(|domain| intake.sign(&domain, "").ok());
+        intake.finish(&signature.unwrap_or_default())
+    }
+
+    /// A report has the null reverse-path, and no report is made of it (RFC 3461 §6.1).
+    fn plan(&self, id: QueueId, message: &QueuedMessage, routes: Vec<Route>, staged: &Staged) -> deliver::Plan {
+        let envelope = Envelope { eight_bit: true, ..Envelope::new(ReversePath::Null) };
+        let ReversePath::Address(to) = &message.envelope.reverse_path else {
+            return deliver::Plan { commit: Commit::default(), queued: None };
+        };
+        let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(to.clone()) };
+        let destined: Vec<Destined> =
+            routes.into_iter().map(|route| Destined { recipient: recipient.clone(), route }).collect();
+        let at = deliver::now();
+        let arrival = Arrival {
+            listener: format!("bounce of {}", message.envelope.id),
+            to: vec![to.to_string()],
+            message_id: staged.message_id.clone(),
+            octets: staged.body.octets,
+            ..Arrival::default()
+        };
+        let accepted = Accepted {
+            id,
+            at,
+            envelope: &envelope,
+            account: None,
+            hold: None,
+            queue_all: true,
+            arrival,
+            events: Vec::new(),
+            together: true,
+        };
+        deliver::plan(accepted, &destined, staged.body.id, date(at), &self.directory)
+    }
+}
+
+impl Written {
+    fn tell(&mut self, message: &QueuedMessage, told: &Told, what: Happening) {
+        let recipient = Some(told.recipient.recipient.address.to_string());
+        let event = Event { at: deliver::now(), recipient, what };
+        self.commit.queue.push(QueueChange::Tell { message: message.envelope.id, event });
+    }
+}
+
+fn happening(about: About, told: &Told, report: &Result<String, String>) -> Happening {
+    let text = match report {
+        Ok(_) => format!("{} {}", told.attempt.status, told.attempt.text),
+        Err(why) => format!("{} {}; nobody is told: {why}", told.attempt.status, told.attempt.text),
+    };
+    let name = report.clone().ok();
+    match (about, name) {
+        (About::Failure, report) => Happening::Bounced { cause: text, report },
+        (About::Delay, Some(report)) => Happening::Reported { about: "delay".into(), report },
+        (About::Success, Some(report)) => Happening::Reported { about: "delivery".into(), report },
+        (About::Delay | About::Success, None) => Happening::Noted { what: text },
+    }
+}
+
+fn recipient_report<'a>(told: &'a Told, about: About, now: UnixMillis) -> RecipientReport<'a> {
+    let (attempt, recipient) = (&told.attempt, &told.recipient.recipient);
+    RecipientReport {
+        address: &recipient.address,
+        original: recipient.original.as_deref(),
+        action: match (about, attempt.peer.is_some()) {
+            (About::Failure, _) => Action::Failed,
+            (About::Delay, _) => Action::Delayed,
+            (About::Success, true) => Action::Relayed,
+            (About::Success, false) => Action::Delivered,
+        },
+        status: attempt.status,
+        remote: attempt.peer.as_deref(),
+        diagnostic: Some(&attempt.text),
+        is_reply: attempt.is_reply,
+        last_attempt: (attempt.outcome != Outcome::Delivered || about == About::Success).then(|| date(now)),
+        retry_until: told.until.map(date),
+    }
+}
+
+fn date(at: UnixMillis) -> InternalDate {
+    InternalDate { unix_seconds: i64::try_from(at.0 / 1_000).unwrap_or(0), zone_minutes: 0 }
+}

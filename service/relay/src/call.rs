@@ -1,0 +1,209 @@
+//! An open session with a host: message after message.
+
+use crate::open::attempt_from;
+use crate::wire::Wire;
+use mail::queue::Outcome;
+use mail::{Attempt, BlobId, QueuedEnvelope, QueuedRecipient, ReversePath};
+use smtp_proto::Extensions;
+use smtp_proto::client::{Answer, Body, Content, Ending, Fate, Loss, Peer, Question, Report, Transaction};
+use std::sync::Arc;
+use store::{BodyRange, MailStore};
+
+/// Octets of a message that are read in one go.
+const PIECE_OCTETS: u64 = 64 * 1024;
+/// Transactions that one message may take with a host that takes few recipients at a time.
+const TRANSACTIONS_MAX: usize = 100;
+
+/// An open session, between two transactions.
+pub struct Call {
+    wire: Wire,
+    shown: String,
+    tls: Option<String>,
+    peer: Arc<Peer>,
+    /// The session asked for a transaction and was not answered yet.
+    is_idle: bool,
+}
+
+/// A message to be sent.
+pub struct Parcel<'a> {
+    /// Its envelope.
+    pub envelope: &'a QueuedEnvelope,
+    /// The reverse-path to give, which may be a rewritten one.
+    pub reverse_path: ReversePath,
+    /// Its octets.
+    pub blob: BlobId,
+    /// How many they are.
+    pub octets: u64,
+}
+
+/// What came of a message.
+pub struct Sent {
+    /// The outcome for each recipient that has one.
+    pub attempts: Vec<(u32, Attempt)>,
+    /// Whether the peer was there and went through the dialogue.
+    pub is_reached: bool,
+    /// Whether the session broke before the message was whole, so that recipients are left which another host may take.
+    pub is_lost: bool,
+    /// What they are told if there is none.
+    pub loss: Option<Attempt>,
+}
+
+impl Call {
+    pub(crate) fn new(wire: Wire, shown: String, tls: Option<String>, peer: Arc<Peer>) -> Call {
+        Call { wire, shown, tls, peer, is_idle: true }
+    }
+
+    /// Whether another message can be sent.
+    pub fn is_usable(&self) -> bool {
+        self.is_idle
+    }
+
+    /// Sends a message to some of its recipients, all of the same reverse-path.
+    pub async fn send(&mut self, parcel: &Parcel<'_>, to: &[&QueuedRecipient], store: &dyn MailStore) -> Sent {
+        let mut sent = Sent { attempts: Vec::new(), is_reached: false, is_lost: false, loss: None };
+        let mut left: Vec<&QueuedRecipient> = to.to_vec();
+        for _ in 0..TRANSACTIONS_MAX {
+            if left.is_empty() || !self.is_idle {
+                break;
+            }
+            let Some(report) = self.transact(parcel, &left, store).await else { break };
+            left = self.sort_out(&left, report, &mut sent);
+        }
+        if !left.is_empty() && !sent.is_lost {
+            // The peer takes few at a time, and the session is over: the next try goes on.
+            let status = mail::EnhancedStatus::new(4, 5, 3);
+            let rest = Attempt::finding(Outcome::Deferred, status, "the host takes few recipients at a time");
+            let rest = Attempt { peer: Some(self.shown.clone()), ..rest };
+            sent.attempts.extend(left.iter().map(|queued| (queued.number, rest.clone())));
+        }
+        sent
+    }
+
+    /// Takes each result to its recipient; gives those to be sent to at once again.
+    fn sort_out<'a>(&self, to: &[&'a QueuedRecipient], report: Report, sent: &mut Sent) -> Vec<&'a QueuedRecipient> {
+        let passes_dsn = self.peer.offers.has(Extensions::DSN);
+        let mut again = Vec::new();
+        for (queued, fate) in to.iter().zip(&report.fates) {
+            let attempt = attempt_from(fate, &self.shown, self.tls.as_deref(), passes_dsn);
+            match fate {
+                Fate::Surplus(_) if report.usable => again.push(*queued),
+                Fate::Lost { loss, .. } if !fate.is_ambiguous() => {
+                    sent.is_reached |= matches!(loss, Loss::BodyFailed | Loss::Shutdown);
+                    sent.is_lost = true;
+                    sent.loss = Some(attempt);
+                }
+                _ => {
+                    // An answer to the end of the data that never came is as bad as no connection.
+                    sent.is_reached |= !fate.is_ambiguous();
+                    sent.attempts.push((queued.number, attempt));
+                }
+            }
+        }
+        again
+    }
+
+    /// One transaction. `None`: the session was over before it began.
+    async fn transact(
+        &mut self,
+        parcel: &Parcel<'_>,
+        to: &[&QueuedRecipient],
+        store: &dyn MailStore,
+    ) -> Option<Report> {
+        self.is_idle = false;
+        self.wire.answer(Answer::Transaction(Box::new(transaction(parcel, to))));
+        let mut read = 0;
+        let mut report = None;
+        loop {
+            match self.wire.question().await? {
+                Question::Body => {
+                    let range = BodyRange { blob: parcel.blob, start: read, octets: PIECE_OCTETS };
+                    let body = match store.read(vec![range]).await.map(|mut read| read.pop()) {
+                        Ok(Some(Ok(octets))) if octets.is_empty() => Body::End,
+                        Ok(Some(Ok(octets))) => {
+                            read += octets.len() as u64;
+                            Body::Octets(octets.into())
+                        }
+                        failed => {
+                            tracing::error!(queue_id = %parcel.envelope.id, ?failed, "a message cannot be read");
+                            Body::Failed
+                        }
+                    };
+                    self.wire.answer(Answer::Body(body));
+                }
+                Question::Finished(result) => {
+                    let is_usable = result.usable;
+                    report = Some(result);
+                    self.wire.answer(Answer::Done);
+                    if !is_usable {
+                        self.end().await;
+                        return report;
+                    }
+                }
+                Question::Idle { peer } => {
+                    self.peer = peer;
+                    self.is_idle = true;
+                    // Asked while the session was still idle from before, if nothing was reported yet.
+                    if report.is_some() {
+                        return report;
+                    }
+                    self.is_idle = false;
+                    self.wire.answer(Answer::Quit);
+                }
+                Question::Ended { ending, .. } => {
+                    tracing::debug!(relay = %self.shown, ?ending, "session over");
+                    self.wire.answer(Answer::Done);
+                    if report.is_none() {
+                        report = Some(lost(&ending, to.len()));
+                    }
+                    return report;
+                }
+            }
+        }
+    }
+
+    /// Lets the session say what is left to say.
+    async fn end(&mut self) {
+        while let Some(question) = self.wire.question().await {
+            self.wire.answer(match question {
+                Question::Body => Answer::Body(Body::Failed),
+                Question::Idle { .. } => Answer::Quit,
+                Question::Finished(_) | Question::Ended { .. } => Answer::Done,
+            });
+        }
+    }
+
+    /// Says goodbye.
+    pub async fn close(mut self) {
+        if self.is_idle {
+            self.wire.answer(Answer::Quit);
+            self.end().await;
+        }
+        self.wire.shut().await;
+    }
+}
+
+fn transaction(parcel: &Parcel<'_>, to: &[&QueuedRecipient]) -> Transaction {
+    let envelope = parcel.envelope;
+    let recipients = to.iter().map(|queued| queued.recipient.clone()).collect();
+    let content = if envelope.eight_bit { Content::EightBit } else { Content::SevenBit };
+    Transaction {
+        octets: Some(parcel.octets),
+        smtputf8: envelope.smtputf8,
+        require_tls: envelope.require_tls,
+        dsn_return: envelope.dsn_return,
+        envelope_id: envelope.envelope_id.clone(),
+        ..Transaction::new(parcel.reverse_path.clone(), recipients, content)
+    }
+}
+
+/// The session ended between two transactions: nothing of this one was said.
+fn lost(ending: &Ending, count: usize) -> Report {
+    let loss = match ending {
+        Ending::Lost { loss, .. } => loss.clone(),
+        Ending::Refused { reply, .. } => Loss::Goodbye(reply.clone()),
+        Ending::Shutdown => Loss::Shutdown,
+        _ => Loss::Closed,
+    };
+    let fate = Fate::Lost { at: smtp_proto::client::Stage::Mail, loss };
+    Report { fates: vec![fate; count], usable: false }
+}

@@ -1,0 +1,256 @@
+//! The hosts of a destination, in the order in which they are tried (RFC 5321 §5.1).
+
+use crate::Relay;
+use directory::{NextHop, Transport};
+use dns::{Failure, Mx, Name, Typed, mx};
+use mail::queue::Outcome;
+use mail::{Attempt, Domain, EnhancedStatus};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use transport_security::MxSecurity;
+use transport_security::dane;
+
+/// Exchangers of one destination that are looked at; more is an attack or a mistake.
+const EXCHANGERS_MAX: usize = 100;
+
+/// Where a connection goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A host by its name.
+    Host(Name),
+    /// A host by its address.
+    Address(IpAddr),
+    /// A socket of this machine.
+    Socket(PathBuf),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Host(name) => write!(f, "{name}"),
+            Place::Address(address) => write!(f, "[{address}]"),
+            Place::Socket(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// The hosts of a destination. [`next`](Hosts::next) passes on to the next of them.
+#[derive(Debug)]
+pub struct Hosts {
+    pub(crate) places: Vec<Place>,
+    pub(crate) at: usize,
+    pub(crate) port: u16,
+    pub(crate) is_lmtp: bool,
+    /// The domain for which protection is decided.
+    pub(crate) domain: Domain,
+    pub(crate) next_hop: Option<dane::NextHop>,
+    pub(crate) mx: MxSecurity,
+    pub(crate) require_tls: bool,
+}
+
+impl Hosts {
+    /// Passes on to the next host. False at the end of them.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would own what is only pointed at")]
+    pub fn next(&mut self) -> bool {
+        self.at = (self.at + 1).min(self.places.len());
+        self.at < self.places.len()
+    }
+
+    /// Begins with the first host again; once.
+    pub fn rewind(&mut self) -> bool {
+        self.at = 0;
+        !self.places.is_empty()
+    }
+}
+
+impl Relay {
+    /// Finds the hosts for a domain by way of a transport. The error is the outcome for all recipients.
+    pub async fn hosts(&self, transport: &Transport, domain: &Domain, require_tls: bool) -> Result<Hosts, Attempt> {
+        let smtp = self.settings.smtp_port;
+        match transport {
+            Transport::Direct => self.exchangers(domain, smtp, domain, require_tls).await,
+            Transport::Smtp(hop) if hop.by_mx => {
+                self.exchangers(&hop.host, hop.port.unwrap_or(smtp), &hop.host, require_tls).await
+            }
+            Transport::Smtp(hop) => single(hop, hop.port.unwrap_or(smtp), false, require_tls),
+            Transport::Lmtp(hop) => {
+                single(hop, hop.port.unwrap_or(directory::transports::LMTP_PORT), true, require_tls)
+            }
+            Transport::LmtpSocket(path) => Ok(Hosts {
+                places: vec![Place::Socket(path.clone())],
+                at: 0,
+                port: 0,
+                is_lmtp: true,
+                domain: domain.clone(),
+                next_hop: None,
+                mx: MxSecurity::NotUsed,
+                require_tls,
+            }),
+            Transport::Local | Transport::Error(_) | Transport::Discard(_) => {
+                Err(finding(Outcome::Deferred, (4, 3, 5), "this transport has no next hop"))
+            }
+        }
+    }
+
+    async fn exchangers(&self, of: &Domain, port: u16, domain: &Domain, require_tls: bool) -> Result<Hosts, Attempt> {
+        let hosts = |places, next_hop, mx| Hosts {
+            places,
+            at: 0,
+            port,
+            is_lmtp: false,
+            domain: domain.clone(),
+            next_hop,
+            mx,
+            require_tls,
+        };
+        if let Some(address) = literal(of) {
+            return Ok(hosts(vec![Place::Address(address)], None, MxSecurity::NotUsed));
+        }
+        let name = Name::try_from(of).map_err(|_| no_host(of))?;
+        let found = mx(&*self.lookup, &name).await.map_err(|failure| lookup_failed(of, &failure))?;
+        if found.is_null_mx() {
+            let text = format!("{of} does not accept mail (null MX)");
+            return Err(finding(Outcome::Failed, (5, 1, 10), &text));
+        }
+        let next_hop = Some(dane::NextHop { domain: name.clone(), expanded: found.canonical.clone() });
+        if found.records.is_empty() {
+            // RFC 5321 §5.1: the domain itself is the exchanger. Whether it has an address shows when it is connected to.
+            if !found.name_exists {
+                return Err(no_host(of));
+            }
+            if self.settings.is_own(of.as_str()) {
+                return Err(loops(of));
+            }
+            return Ok(hosts(vec![Place::Host(name)], next_hop, MxSecurity::NotUsed));
+        }
+        let security = if found.is_secure() { MxSecurity::Secure } else { MxSecurity::Insecure };
+        let places = self.ordered(of, found)?;
+        Ok(hosts(places, next_hop, security))
+    }
+
+    /// By preference, at random among equals; those that are as good as ourselves or worse are left out, so that mail
+    /// never goes round (R144, R217).
+    fn ordered(&self, of: &Domain, found: Typed<Mx>) -> Result<Vec<Place>, Attempt> {
+        let records = &found.records[..found.records.len().min(EXCHANGERS_MAX)];
+        let own = records.iter().filter(|mx| self.settings.is_own(mx.exchange.as_str())).map(|mx| mx.preference).min();
+        let mut better: Vec<&Mx> = records.iter().filter(|mx| own.is_none_or(|own| mx.preference < own)).collect();
+        if better.is_empty() {
+            return Err(loops(of));
+        }
+        let dice = std::hash::RandomState::new();
+        better.sort_by_cached_key(|mx| {
+            use std::hash::BuildHasher;
+            (mx.preference, dice.hash_one(mx.exchange.as_str()))
+        });
+        better.truncate(self.settings.hosts_max.max(1));
+        Ok(better.into_iter().map(|mx| place_of(&mx.exchange)).collect())
+    }
+}
+
+/// Some domains publish addresses where a host should be named (RFC 5321 §5.1 forbids it); they look like names and
+/// have no address, which the connection finds out.
+fn place_of(exchange: &Name) -> Place {
+    Place::Host(exchange.clone())
+}
+
+fn single(hop: &NextHop, port: u16, is_lmtp: bool, require_tls: bool) -> Result<Hosts, Attempt> {
+    let place = match literal(&hop.host) {
+        Some(address) => Place::Address(address),
+        None => Place::Host(Name::try_from(&hop.host).map_err(|_| no_host(&hop.host))?),
+    };
+    let next_hop = Name::try_from(&hop.host).ok().map(dane::NextHop::plain);
+    Ok(Hosts {
+        places: vec![place],
+        at: 0,
+        port,
+        is_lmtp,
+        domain: hop.host.clone(),
+        next_hop,
+        mx: MxSecurity::NotUsed,
+        require_tls,
+    })
+}
+
+/// The address of a literal such as `[192.0.2.1]`.
+fn literal(domain: &Domain) -> Option<IpAddr> {
+    let inner = domain.as_str().strip_prefix('[')?.strip_suffix(']')?;
+    inner.strip_prefix("ipv6:").unwrap_or(inner).parse().ok()
+}
+
+pub(crate) fn finding(outcome: Outcome, (class, subject, detail): (u8, u16, u16), text: &str) -> Attempt {
+    Attempt::finding(outcome, EnhancedStatus::new(class, subject, detail), text)
+}
+
+/// RFC 3463 §3.2: 5.1.2, bad destination system address.
+fn no_host(domain: &Domain) -> Attempt {
+    finding(Outcome::Failed, (5, 1, 2), &format!("the domain {domain} does not exist"))
+}
+
+fn loops(domain: &Domain) -> Attempt {
+    finding(Outcome::Failed, (5, 4, 6), &format!("mail for {domain} loops back to myself"))
+}
+
+pub(crate) fn lookup_failed(name: &dyn std::fmt::Display, failure: &Failure) -> Attempt {
+    let status = match failure {
+        // RFC 7372 has no code for it; 4.7.5 is what TLS failures of trust have.
+        Failure::Bogus(_) => (4, 7, 5),
+        Failure::Failed(_) => (4, 4, 3),
+    };
+    finding(Outcome::Deferred, status, &format!("{name}: {failure}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::relay;
+
+    const ZONE: &str = "
+        $secure
+        order.example    MX 20 b.example
+        order.example    MX 10 a.example
+        order.example    MX 30 mx.own.example
+        order.example    MX 40 worse.example
+        loop.example     MX 10 mx.own.example
+        null.example     MX 0 .
+        bare.example     A 192.0.2.1
+        equal.example    MX 5 a.example
+        equal.example    MX 5 b.example
+        bad.example      SERVFAIL
+        forged.example   BOGUS
+        mx.own.example   A 192.0.2.2
+    ";
+
+    async fn places(domain: &str) -> Result<Vec<String>, String> {
+        let domain = Domain::parse(domain).unwrap();
+        match relay(ZONE, 25).hosts(&Transport::Direct, &domain, false).await {
+            Ok(hosts) => Ok(hosts.places.iter().map(Place::to_string).collect()),
+            Err(attempt) => Err(format!("{:?} {} {}", attempt.outcome, attempt.status, attempt.text)),
+        }
+    }
+
+    #[tokio::test]
+    async fn r207_r217_hosts_come_in_their_order_and_never_lead_back() {
+        assert_eq!(places("order.example").await.unwrap(), ["a.example", "b.example"]);
+        assert_eq!(places("bare.example").await.unwrap(), ["bare.example"]);
+        assert_eq!(places("[192.0.2.7]").await.unwrap(), ["[192.0.2.7]"]);
+        for (domain, cause) in [
+            ("loop.example", "Failed 5.4.6 mail for loop.example loops back to myself"),
+            ("mx.own.example", "Failed 5.4.6 mail for mx.own.example loops back to myself"),
+            ("null.example", "Failed 5.1.10 null.example does not accept mail (null MX)"),
+            ("nowhere.example", "Failed 5.1.2 the domain nowhere.example does not exist"),
+        ] {
+            assert_eq!(places(domain).await.unwrap_err(), cause);
+        }
+        assert!(places("bad.example").await.unwrap_err().starts_with("Deferred 4.4.3 bad.example: DNS lookup failed"));
+        assert!(places("forged.example").await.unwrap_err().starts_with("Deferred 4.7.5 "), "V43");
+    }
+
+    #[tokio::test]
+    async fn r207_equals_take_turns() {
+        let mut first = std::collections::BTreeSet::new();
+        for _ in 0..64 {
+            first.insert(places("equal.example").await.unwrap().swap_remove(0));
+        }
+        assert_eq!(first.len(), 2);
+    }
+}

@@ -1,0 +1,345 @@
+//! Connecting: the hosts of a destination in turn, the addresses of each, until one lets us in with the protection that is
+//! demanded.
+
+use crate::call::Call;
+use crate::hosts::{Hosts, Place, finding, lookup_failed};
+use crate::tls::{TlsFailure, TlsPlan, find_tlsa};
+use crate::wire::{Stream, Wire};
+use crate::{Relay, Settings};
+use directory::RelayLogin;
+use dns::{Name, Typed, addresses, ptr};
+use mail::queue::{Outcome, one_line};
+use mail::{Attempt, Domain, PeerFacts};
+use sasl::client::Identity;
+use smtp_proto::client::{Config, Ending, Fate, InTheClear, Protocol, Question, Session, TlsDemand, Verdict};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::time::timeout;
+use transport_security::{Circumstances, Decision, Demand, Level, MxSecurity, Protection, TlsaFinding, Unmet, decide};
+
+/// Addresses of one host that are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// One host, looked up and decided about.
+struct Target {
+    name: Option<Name>,
+    addresses: Vec<IpAddr>,
+    decision: Decision,
+}
+
+impl Relay {
+    /// Goes through the hosts from where they point until one lets us in. They point at that one then. The error is the
+    /// outcome for all recipients: that of the last host.
+    pub async fn open(&self, hosts: &mut Hosts, login: Option<&RelayLogin>) -> Result<Call, Attempt> {
+        let mut last = finding(Outcome::Deferred, (4, 4, 1), &format!("no host of {} is left to try", hosts.domain));
+        let mut first = true;
+        loop {
+            if !first && !hosts.next() {
+                return Err(last);
+            }
+            first = false;
+            let Some(place) = hosts.places.get(hosts.at).cloned() else { return Err(last) };
+            match self.open_host(hosts, &place, login).await {
+                Ok(call) => return Ok(call),
+                Err(attempt) => last = attempt,
+            }
+        }
+    }
+
+    async fn open_host(&self, hosts: &Hosts, place: &Place, login: Option<&RelayLogin>) -> Result<Call, Attempt> {
+        if let Place::Socket(path) = place {
+            let broken = |error: std::io::Error| finding(Outcome::Deferred, (4, 4, 1), &format!("{place}: {error}"));
+            let connect = timeout(self.settings.connect_timeout, UnixStream::connect(path));
+            let stream = connect.await.map_err(|_| timed_out(place))?.map_err(broken)?;
+            let facts = PeerFacts { peer: None, local: None, tls: None };
+            let config = self.config(Protocol::Lmtp, TlsDemand::Never, None);
+            let session = Session::new(Arc::new(config), facts);
+            let wire = Wire::new(Stream::Unix(stream), session, self.settings.timeouts, None);
+            return self.greet(wire, place.to_string(), None).await.map_err(|(attempt, _)| attempt);
+        }
+        let target = self.target(hosts, place).await?;
+        if let Protection::Refuse { status, cause, .. } = &target.decision.protection {
+            return Err(Attempt::finding(Outcome::Deferred, *status, &format!("{place}: {cause}")));
+        }
+        let mut last = finding(Outcome::Deferred, (4, 4, 1), &format!("{place} has no address"));
+        for (index, address) in target.addresses.iter().enumerate() {
+            let others = target.addresses.get(index + 1..).unwrap_or_default();
+            match self.open_address(hosts, place, &target, *address, others, login).await {
+                Ok(call) => return Ok(call),
+                Err(attempt) => last = attempt,
+            }
+        }
+        Err(last)
+    }
+
+    /// Looks a host up, and decides how the way to it must be protected.
+    async fn target(&self, hosts: &Hosts, place: &Place) -> Result<Target, Attempt> {
+        let level = self.settings.level(&hosts.domain);
+        let (name, found) = match place {
+            Place::Address(address) => (None, vec![*address]),
+            Place::Socket(_) => (None, Vec::new()),
+            Place::Host(name) => {
+                let found = addresses(&*self.lookup, name, self.settings.families).await;
+                let found = found.map_err(|failure| lookup_failed(name, &failure))?;
+                if found.records.is_empty() {
+                    return Err(without_address(hosts, name, &found));
+                }
+                let decision = self.decide(hosts, Some(name), Some(&found), &level).await;
+                return Ok(Target { name: Some(name.clone()), addresses: first_of(found.records), decision });
+            }
+        };
+        let decision = self.decide(hosts, None, None, &level).await;
+        Ok(Target { name, addresses: found, decision })
+    }
+
+    async fn decide(
+        &self,
+        hosts: &Hosts,
+        host: Option<&Name>,
+        found: Option<&Typed<IpAddr>>,
+        level: &Level,
+    ) -> Decision {
+        let publishes = matches!(level, Level::Published | Level::DaneOnly) && !hosts.is_lmtp;
+        let tlsa = match (host, found) {
+            (Some(host), Some(found)) if publishes && self.settings.dane => {
+                find_tlsa(&*self.lookup, host, hosts.port, found).await
+            }
+            _ => TlsaFinding::NotSought,
+        };
+        let nowhere = dns_name_of(&hosts.domain);
+        let next_hop = hosts.next_hop.clone().unwrap_or_else(|| transport_security::NextHop::plain(nowhere));
+        let sts = match &self.policies {
+            Some(policies) if publishes && hosts.next_hop.is_some() => {
+                policies.policy_for(&next_hop.domain).await.policy
+            }
+            _ => None,
+        };
+        decide(&Circumstances {
+            next_hop: &next_hop,
+            host,
+            mx: if hosts.is_lmtp { MxSecurity::NotUsed } else { hosts.mx },
+            tlsa: &tlsa,
+            sts: sts.as_deref(),
+            level,
+            demand: if hosts.require_tls { Demand::Required } else { Demand::Ordinary },
+        })
+    }
+
+    async fn open_address(
+        &self,
+        hosts: &Hosts,
+        place: &Place,
+        target: &Target,
+        address: IpAddr,
+        others: &[IpAddr],
+        login: Option<&RelayLogin>,
+    ) -> Result<Call, Attempt> {
+        let peer = SocketAddr::new(address, hosts.port);
+        let shown = format!("{place}[{address}]:{}", hosts.port);
+        let (protocol, mut demand) = match (hosts.is_lmtp, &target.decision.protection) {
+            (true, _) => (Protocol::Lmtp, TlsDemand::IfOffered),
+            (false, Protection::Clear | Protection::Refuse { .. }) => (Protocol::Smtp, TlsDemand::Never),
+            (false, Protection::Opportunistic) => (Protocol::Smtp, TlsDemand::IfOffered),
+            (false, _) => (Protocol::Smtp, TlsDemand::Required),
+        };
+        loop {
+            let stream = self.connect(peer, &shown).await?;
+            let local = stream.local_addr().ok();
+            if self.lacks_reverse_name(local, others).await {
+                let text = format!("our address towards {shown} has no name that leads back to it; trying IPv4");
+                return Err(finding(Outcome::Deferred, (4, 7, 25), &text));
+            }
+            let plan = match demand {
+                TlsDemand::Never => None,
+                _ => TlsPlan::new(&target.decision, target.name.as_ref(), address, &self.trust),
+            };
+            let facts = PeerFacts { peer: Some(peer), local, tls: None };
+            let config = self.config(protocol, if plan.is_some() { demand } else { TlsDemand::Never }, login);
+            let wire =
+                Wire::new(Stream::Tcp(stream), Session::new(Arc::new(config), facts), self.settings.timeouts, plan);
+            match self.greet(wire, shown.clone(), Some(&target.decision)).await {
+                Ok(call) => return Ok(call),
+                // RFC 7435 §3: where clear text would have done, a handshake that fails must not lose the mail.
+                Err((_, Some(failure))) if demand == TlsDemand::IfOffered => {
+                    tracing::info!(relay = %shown, cause = %failure, "TLS failed; going on without");
+                    demand = TlsDemand::Never;
+                }
+                Err((attempt, _)) => return Err(attempt),
+            }
+        }
+    }
+
+    async fn connect(&self, peer: SocketAddr, shown: &str) -> Result<TcpStream, Attempt> {
+        let broken = |error: std::io::Error| finding(Outcome::Deferred, (4, 4, 1), &format!("{shown}: {error}"));
+        let socket = if peer.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(broken)?;
+        if let Some(source) = self.settings.sources.iter().find(|source| source.is_ipv4() == peer.is_ipv4()) {
+            socket.bind(SocketAddr::new(*source, 0)).map_err(broken)?;
+        }
+        let connect = timeout(self.settings.connect_timeout, socket.connect(peer));
+        let stream = connect.await.map_err(|_| timed_out(&shown))?.map_err(broken)?;
+        // Replies are short and awaited: waiting for more octets to send helps nobody.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
+    /// P25: large receivers refuse IPv6 clients without a name; if there is an IPv4 address, it is the better way.
+    async fn lacks_reverse_name(&self, local: Option<SocketAddr>, others: &[IpAddr]) -> bool {
+        let Some(SocketAddr::V6(local)) = local else { return false };
+        let is_wanted = self.settings.needs_reverse_name && others.iter().any(IpAddr::is_ipv4);
+        if !is_wanted || local.ip().is_loopback() {
+            return false;
+        }
+        let address = IpAddr::V6(*local.ip());
+        let Ok(names) = ptr(&*self.lookup, address).await else { return false };
+        for name in names.records.iter().take(ADDRESSES_MAX) {
+            let found = addresses(&*self.lookup, name, dns::Families::V6).await;
+            if found.is_ok_and(|found| found.records.contains(&address)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn config(&self, protocol: Protocol, tls: TlsDemand, login: Option<&RelayLogin>) -> Config {
+        let identity = |login: &RelayLogin| Identity::new(login.login.clone(), login.password.clone());
+        Config {
+            tls,
+            credentials: login.map(identity),
+            timeouts: self.settings.timeouts,
+            ..Config::new(protocol, self.settings.host_name.clone())
+        }
+    }
+
+    /// Greeting, EHLO, TLS, login: until the session asks for a message. A handshake that failed is told apart.
+    async fn greet(
+        &self,
+        mut wire: Wire,
+        shown: String,
+        decision: Option<&Decision>,
+    ) -> Result<Call, (Attempt, Option<TlsFailure>)> {
+        loop {
+            match wire.question().await {
+                Some(Question::Idle { peer }) => {
+                    // R217: whoever greets with our own name is us.
+                    if decision.is_some() && peer.name.as_deref().is_some_and(|name| self.settings.is_own(name)) {
+                        wire.shut().await;
+                        let text = format!("{shown} greets with our own name: mail loops back to myself");
+                        return Err((finding(Outcome::Deferred, (4, 4, 6), &text), None));
+                    }
+                    let tls = wire.tls.as_ref().and_then(|tls| tls.as_ref().ok()).map(ToString::to_string);
+                    return Ok(Call::new(wire, shown, tls, peer));
+                }
+                Some(Question::Ended { peer, ending }) => {
+                    wire.answer(smtp_proto::client::Answer::Done);
+                    let failure = wire.tls.as_ref().and_then(|tls| tls.as_ref().err()).cloned();
+                    let refused_tls = matches!(
+                        &peer.protection,
+                        smtp_proto::client::Protection::Clear(InTheClear::NotOffered | InTheClear::Refused(_))
+                    );
+                    let attempt = attempt_of(&ending, &shown, decision, failure.as_ref(), refused_tls);
+                    // The farewell is said in passing.
+                    let _ = timeout(self.settings.timeouts.quit, wire.question()).await;
+                    wire.shut().await;
+                    return Err((attempt, failure));
+                }
+                // No transaction was given to it.
+                Some(Question::Body | Question::Finished(_)) => wire.answer(smtp_proto::client::Answer::Quit),
+                None => return Err((finding(Outcome::Deferred, (4, 4, 2), &format!("{shown}: closed")), None)),
+            }
+        }
+    }
+}
+
+/// The outcome of a session that never got to a transaction.
+fn attempt_of(
+    ending: &Ending,
+    shown: &str,
+    decision: Option<&Decision>,
+    failure: Option<&TlsFailure>,
+    refused_tls: bool,
+) -> Attempt {
+    let verdict = ending.verdict();
+    let unmet = match ending {
+        Ending::HandshakeFailed => Some(Unmet::Handshake),
+        Ending::TlsNotOffered => Some(Unmet::NoStartTls),
+        Ending::Refused { .. } if refused_tls => Some(Unmet::NoStartTls),
+        _ => None,
+    };
+    let status = unmet.zip(decision).and_then(|(unmet, decision)| decision.status_when(unmet));
+    let text = match failure {
+        Some(failure) => format!("the TLS handshake failed: {failure}"),
+        None => verdict.text.clone(),
+    };
+    let status = status.unwrap_or(verdict.status);
+    let outcome = if status.class == 5 { Outcome::Failed } else { Outcome::Deferred };
+    Attempt {
+        outcome,
+        status,
+        peer: Some(shown.to_owned()),
+        text: one_line(&text),
+        is_reply: verdict.is_reply && failure.is_none(),
+        tls: None,
+        dsn_passed_on: false,
+    }
+}
+
+/// The outcome for one recipient of a transaction.
+pub(crate) fn attempt_from(fate: &Fate, shown: &str, tls: Option<&str>, dsn_passed_on: bool) -> Attempt {
+    let Verdict { outcome, status, text, is_reply } = fate.verdict();
+    Attempt {
+        outcome,
+        status,
+        peer: Some(shown.to_owned()),
+        text,
+        is_reply,
+        tls: tls.map(str::to_owned),
+        dsn_passed_on: dsn_passed_on && outcome == Outcome::Delivered,
+    }
+}
+
+fn first_of(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
+}
+
+/// A domain without MX records and without address takes no mail; an exchanger without address is a mistake that may be
+/// mended.
+fn without_address(hosts: &Hosts, name: &Name, found: &Typed<IpAddr>) -> Attempt {
+    let is_domain_itself = hosts.mx == MxSecurity::NotUsed && hosts.domain.as_str() == name.as_str();
+    let what = if found.name_exists { "has no address" } else { "does not exist" };
+    let text = format!("the host {name} {what}");
+    if is_domain_itself {
+        finding(Outcome::Failed, (5, 4, 4), &text)
+    } else {
+        finding(Outcome::Deferred, (4, 4, 4), &text)
+    }
+}
+
+fn timed_out(place: &dyn std::fmt::Display) -> Attempt {
+    finding(Outcome::Deferred, (4, 4, 1), &format!("{place}: no answer in time"))
+}
+
+/// For a destination that is an address literal no policy is asked for, so that the name only fills a place.
+fn dns_name_of(domain: &Domain) -> Name {
+    Name::try_from(domain).unwrap_or_else(|_| Name::root())
+}
+
+impl Settings {
+    /// The usual settings: what the RFCs say of time-outs, all address families, five hosts of a destination.
+    pub fn new(host_name: Domain) -> Settings {
+        Settings {
+            host_name,
+            own_names: Vec::new(),
+            smtp_port: directory::transports::SMTP_PORT,
+            sources: Vec::new(),
+            families: dns::Families::Both,
+            needs_reverse_name: true,
+            connect_timeout: std::time::Duration::from_secs(30),
+            timeouts: smtp_proto::client::Timeouts::default(),
+            hosts_max: 5,
+            levels: std::collections::BTreeMap::new(),
+            dane: true,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Validation of our own, over servers that need not be trusted: hickory's validator on our transport.
+//!
+//! The validator asks for keys and delegations through [`Courier`], so that every packet goes the one guarded way of
+//! `exchange`. It gets to see only the records that matter to its question. Around it stands what it lacks: a bound on
+//! the questions that one proof may take, a short memory for keys and delegations, and a difference between "forged"
+//! and "could not be fetched", which it calls bogus alike. What it cannot do: trust anchors are keys, not DS records,
+//! and keys are not rolled over by RFC 5011.
+
+use crate::cache::Cache;
+use crate::exchange::Want;
+use crate::reply::{Path, Step, Vouch, bogus, failed, read, read_unproved, wire_name, wire_type};
+use crate::settings::SettingsError;
+use crate::stub::Stub;
+use dns::{Failure, Name, RecordType, Security};
+use futures_util::stream::{self, Stream};
+use hickory_net::dnssec::DnssecDnsHandle;
+use hickory_net::runtime::TokioRuntimeProvider;
+use hickory_net::xfer::{DnsHandle, FirstAnswer};
+use hickory_net::{DnsError, NetError};
+use hickory_proto::dnssec::rdata::DNSSECRData;
+use hickory_proto::dnssec::{Proof, TrustAnchors};
+use hickory_proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Message, Query};
+use hickory_proto::rr::{self, RData};
+use std::fmt;
+use std::iter::successors;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Questions to servers that one proof may take. A proof with nothing remembered takes some 4 for each zone from the
+/// root down.
+const QUESTIONS_PER_PROOF_MAX: usize = 64;
+/// Zones, about, whose keys and delegations are remembered.
+const MEMORY_ENTRIES_MAX: usize = 4_000;
+const REMEMBERED: [rr::RecordType; 3] = [rr::RecordType::DNSKEY, rr::RecordType::DS, rr::RecordType::NS];
+/// They are remembered no longer than this. What a reply says is validated anew each time; a forged one is forgotten
+/// with the first proof that fails.
+const MEMORY_TTL_MAX: Duration = Duration::from_secs(300);
+/// Records in the authority section of a reply to prove. What denies a name and a wildcard takes some ten.
+const DENIALS_MAX: usize = 64;
+/// Verdicts about sets of records that the validator remembers; it would keep a million.
+const VERDICTS_MAX: usize = 8_000;
+
+tokio::task_local! {
+    /// The proof that the validator works on in this task.
+    static PROOF: Arc<ProofWork>;
+}
+
+/// What is spent on one proof.
+#[derive(Debug)]
+struct ProofWork {
+    questions: AtomicUsize,
+    /// A question got no answer: what looks bogus may only be missing.
+    has_failed: AtomicBool,
+    deadline: Instant,
+}
+
+pub(crate) struct Validator {
+    handle: DnssecDnsHandle<Courier>,
+    memory: Memory,
+    /// The zones whose keys we start from.
+    anchored: Vec<Name>,
+}
+
+impl fmt::Debug for Validator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Validator")
+    }
+}
+
+impl Validator {
+    pub(crate) fn new(stub: Arc<Stub>, trust_anchors: Option<&str>) -> Result<Validator, SettingsError> {
+        let (anchors, anchored) = match trust_anchors {
+            None => (TrustAnchors::default(), vec![Name::root()]),
+            Some(text) => {
+                let anchors = text.parse().map_err(|error| SettingsError::TrustAnchors(format!("{error}")))?;
+                let owners = text.lines().filter_map(|line| line.split_whitespace().next());
+                (anchors, owners.filter_map(|owner| Name::parse(owner).ok()).collect())
+            }
+        };
+        let memory: Memory = Arc::new(Mutex::new(Cache::new(MEMORY_ENTRIES_MAX)));
+        let courier = Courier { stub, memory: memory.clone() };
+        let handle = DnssecDnsHandle::with_trust_anchor(courier, Arc::new(anchors));
+        Ok(Validator { handle: handle.validation_cache_size(VERDICTS_MAX), memory, anchored })
+    }
+
+    /// Whether a name lies below a key that we start from. All others are insecure (RFC 4033 §5).
+    pub(crate) fn covers(&self, name: &Name) -> bool {
+        self.anchored.iter().any(|zone| name.is_within(zone))
+    }
+
+    /// Asks for the end of the path and follows aliases as far as the reply proves them.
+    pub(crate) async fn step(&self, kind: RecordType, path: &mut Path, deadline: Instant) -> Result<Step, Failure> {
+        let query = Query::query(wire_name(path.end()), wire_type(kind));
+        let work = Arc::new(ProofWork { questions: AtomicUsize::new(0), has_failed: AtomicBool::new(false), deadline });
+        let outcome = PROOF.scope(work.clone(), self.handle.lookup(query, options()).first_answer()).await;
+        let step = match outcome {
+            Ok(response) => read(&response, kind, Vouch::EachRecord, path),
+            Err(NetError::Dns(DnsError::Nsec { response, proof, .. })) => read_denied(&response, proof, kind, path),
+            Err(error) => Err(failed(error)),
+        };
+        match step {
+            Err(Failure::Bogus(cause)) if work.has_failed.load(Ordering::Relaxed) => {
+                Err(failed(format_args!("what proves {} could not be fetched: {cause}", path.end())))
+            }
+            Err(Failure::Bogus(cause)) => {
+                self.forget_about(path.end());
+                Err(Failure::Bogus(cause))
+            }
+            other => other,
+        }
+    }
+
+    /// Forgets the keys and delegations on the way to a name: one of them may have been forged.
+    fn forget_about(&self, name: &Name) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        for above in successors(Some(name.clone()), Name::parent) {
+            for kind in REMEMBERED {
+                memory.remove(&(rr::LowerName::from(wire_name(&above)), kind));
+            }
+        }
+    }
+
+    /// Forgets keys and delegations.
+    pub(crate) fn forget(&self) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Reads a reply whose denials do not prove what they should for this question.
+fn read_denied(message: &Message, proof: Proof, kind: RecordType, path: &mut Path) -> Result<Step, Failure> {
+    if let Some(step) = read_unproved(message, kind, path) {
+        return step;
+    }
+    match proof {
+        // Denials by NSEC3 with more rounds of hashing than we care to do, or with opt-out (RFC 9276 §3.2).
+        Proof::Insecure => {
+            read(message, kind, Vouch::EachRecord, path).map(|step| Step { security: Security::Insecure, ..step })
+        }
+        Proof::Secure | Proof::Bogus | Proof::Indeterminate => {
+            Err(bogus(format_args!("the denials for {} do not prove it", path.end())))
+        }
+    }
+}
+
+fn options() -> DnsRequestOptions {
+    let mut options = DnsRequestOptions::default();
+    options.edns_set_dnssec_ok = true;
+    options
+}
+
+type Memory = Arc<Mutex<Cache<(rr::LowerName, rr::RecordType), Arc<Message>>>>;
+
+/// Carries the validator's questions.
+#[derive(Clone)]
+struct Courier {
+    stub: Arc<Stub>,
+    memory: Memory,
+}
+
+impl DnsHandle for Courier {
+    type Response = Pin<Box<dyn Stream<Item = Result<DnsResponse, NetError>> + Send>>;
+    type Runtime = TokioRuntimeProvider;
+
+    fn send(&self, request: DnsRequest) -> Self::Response {
+        let courier = self.clone();
+        Box::pin(stream::once(async move { courier.carry(request).await }))
+    }
+}
+
+impl Courier {
+    async fn carry(&self, request: DnsRequest) -> Result<DnsResponse, NetError> {
+        let query = request.queries.first().ok_or(NetError::Message("no question"))?;
+        let work = PROOF.try_with(Arc::clone).map_err(|_| NetError::Message("a question outside of a proof"))?;
+        let key = (rr::LowerName::from(query.name()), query.query_type());
+        if let Some(message) = self.recall(&key) {
+            return Ok(DnsResponse::from_message(Message::clone(&message))?);
+        }
+        if work.questions.fetch_add(1, Ordering::Relaxed) >= QUESTIONS_PER_PROOF_MAX {
+            work.has_failed.store(true, Ordering::Relaxed);
+            return Err(NetError::Message("too many questions for one proof"));
+        }
+        let reply = self.stub.ask(query.name(), query.query_type(), Want::Proof, work.deadline).await;
+        let reply = reply.map_err(|failure| {
+            // The server's word that it is bogus is no failure to fetch.
+            if matches!(failure, Failure::Failed(_)) {
+                work.has_failed.store(true, Ordering::Relaxed);
+            }
+            NetError::Msg(failure.to_string())
+        })?;
+        let message = prune(reply.message, query).ok_or(NetError::Message("a reply with too many denials"))?;
+        self.remember(key, &message, reply.octets.len());
+        Ok(DnsResponse::from_message(message)?)
+    }
+
+    fn recall(&self, key: &(rr::LowerName, rr::RecordType)) -> Option<Arc<Message>> {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.get(key, Instant::now()).map(|(message, _)| message)
+    }
+
+    fn remember(&self, key: (rr::LowerName, rr::RecordType), message: &Message, octets: usize) {
+        // What else is asked, the cache in front of all this remembers.
+        if !REMEMBERED.contains(&key.1) {
+            return;
+        }
+        let ttl = message.all_sections().map(|record| record.ttl).min().unwrap_or(0);
+        let ttl = MEMORY_TTL_MAX.min(Duration::from_secs(ttl.into()));
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.insert(key, Arc::new(message.clone()), octets, ttl, Instant::now());
+    }
+}
+
+/// Leaves in a reply what matters to the question: its records or its alias, what denies it, and their
+/// signatures. The
+/// validator would prove everything else as well, at the cost of questions and time that a peer can drive up; and what
+/// it cannot prove of that would spoil the rest. `None` when there is too much of it.
+fn prune(mut message: Message, query: &Query) -> Option<Message> {
+    let kind = query.query_type();
+    let is_denial = |of| matches!(of, rr::RecordType::SOA | rr::RecordType::NSEC | rr::RecordType::NSEC3);
+    message
+        .answers
+        .retain(|record| record.name == *query.name() && [kind, rr::RecordType::CNAME].contains(&kind_of(record)));
+    // Servers may name the zone cut here, and the validator looks for it.
+    let is_cut = |of| kind == rr::RecordType::NS && of == rr::RecordType::NS;
+    message.authorities.retain(|record| is_denial(kind_of(record)) || is_cut(kind_of(record)));
+    message.additionals.clear();
+    (message.authorities.len() <= DENIALS_MAX).then_some(message)
+}
+
+/// The type of a record, or the type that a signature is for.
+fn kind_of(record: &rr::Record) -> rr::RecordType {
+    match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => signature.input().type_covered,
+        _ => record.record_type(),
+    }
+}

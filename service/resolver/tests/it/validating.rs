@@ -1,0 +1,231 @@
+//! Validation of our own.
+
+use crate::server::*;
+use crate::signed::{Harm, Signed};
+use dns::{Failure, Found, Lookup, Record, RecordType, Security};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr;
+use resolver::{Mode, Resolver, Settings, SettingsError};
+
+async fn start(signed: Signed) -> (Server, Resolver) {
+    let settings = Settings { mode: Mode::Validating, trust_anchors: Some(signed.anchor()), ..settings() };
+    let server = Server::start(move |asked: &Asked| signed.reply(asked)).await;
+    let resolver = server.resolver_with(settings);
+    (server, resolver)
+}
+
+async fn find(resolver: &Resolver, text: &str, kind: RecordType) -> Result<Found, Failure> {
+    resolver.look_up(&name(text), kind).await
+}
+
+/// Security, whether the name exists, and how many records.
+fn shape(outcome: Result<Found, Failure>) -> (Security, bool, usize) {
+    let found = outcome.unwrap();
+    (found.security, found.name_exists, found.records.len())
+}
+
+#[tokio::test]
+async fn what_is_signed_is_secure() {
+    let (_server, resolver) = start(Signed::new()).await;
+    let found = find(&resolver, "example.test", RecordType::Mx).await.unwrap();
+    assert_eq!(found.records, [Record::Mx(dns::Mx { preference: 10, exchange: name("mx.example.test") })]);
+    assert_eq!(found.security, Security::Secure);
+    let found = find(&resolver, "_25._tcp.mx.example.test", RecordType::Tlsa).await.unwrap();
+    assert_eq!(found.records, [Record::Tlsa(dns::Tlsa { usage: 3, selector: 1, matching: 1, data: vec![7; 32] })]);
+    assert_eq!(found.security, Security::Secure);
+}
+
+#[tokio::test]
+async fn absence_is_proved() {
+    let (_server, resolver) = start(Signed::new()).await;
+    let shape_of = async |text: &str, kind| shape(find(&resolver, text, kind).await);
+    assert_eq!(shape_of("mx.example.test", RecordType::Aaaa).await, (Security::Secure, true, 0));
+    assert_eq!(
+        shape_of("_tcp.mx.example.test", RecordType::Tlsa).await,
+        (Security::Secure, true, 0),
+        "only above others"
+    );
+    assert_eq!(shape_of("_465._tcp.mx.example.test", RecordType::Tlsa).await, (Security::Secure, false, 0));
+    assert_eq!(shape_of("nx.example.test", RecordType::A).await, (Security::Secure, false, 0));
+}
+
+#[tokio::test]
+async fn what_is_not_signed_is_insecure() {
+    let (_server, resolver) = start(Signed::new()).await;
+    let shape_of = async |text: &str, kind| shape(find(&resolver, text, kind).await);
+    assert_eq!(shape_of("host.plain.example.test", RecordType::A).await, (Security::Insecure, true, 1));
+    assert_eq!(shape_of("host.plain.example.test", RecordType::Aaaa).await, (Security::Insecure, true, 0));
+    assert_eq!(shape_of("nx.plain.example.test", RecordType::A).await, (Security::Insecure, false, 0));
+}
+
+#[tokio::test]
+async fn v43_forged_is_bogus() {
+    let (_server, resolver) = start(Signed::new()).await;
+    for text in ["forged.example.test", "stripped.example.test", "expired.example.test"] {
+        let outcome = find(&resolver, text, RecordType::A).await;
+        assert!(matches!(outcome, Err(Failure::Bogus(_))), "{text}: {outcome:?}");
+    }
+    assert_eq!(find(&resolver, "mx.example.test", RecordType::A).await.unwrap().security, Security::Secure);
+}
+
+#[tokio::test]
+async fn aliases_are_proved_step_by_step() {
+    let (_server, resolver) = start(Signed::new()).await;
+    let found = find(&resolver, "alias.example.test", RecordType::A).await.unwrap();
+    assert_eq!((found.security, found.canonical), (Security::Secure, name("mx.example.test")));
+    let found = find(&resolver, "alias.example.test", RecordType::Aaaa).await.unwrap();
+    assert_eq!((found.security, found.name_exists, found.records.len()), (Security::Secure, true, 0));
+    let found = find(&resolver, "lost.example.test", RecordType::A).await.unwrap();
+    assert_eq!(
+        (found.security, found.name_exists, found.canonical),
+        (Security::Secure, false, name("nowhere.example.test"))
+    );
+    let found = find(&resolver, "out.example.test", RecordType::A).await.unwrap();
+    assert_eq!((found.security, found.records.len()), (Security::Insecure, 1), "secure alias, insecure target");
+    let found = find(&resolver, "out.example.test", RecordType::Cname).await.unwrap();
+    assert_eq!((found.security, found.records.len()), (Security::Secure, 1), "RFC 7672 §2.2.2 needs to know");
+}
+
+#[tokio::test]
+async fn renamed_trees_are_followed() {
+    let (_server, resolver) = start(Signed::new()).await;
+    let found = find(&resolver, "_25._tcp.moved.example.test", RecordType::Tlsa).await.unwrap();
+    assert_eq!((found.security, found.records.len()), (Security::Secure, 1));
+    assert_eq!(found.canonical, name("_25._tcp.mx.example.test"));
+    let found = find(&resolver, "_26._tcp.moved.example.test", RecordType::Tlsa).await.unwrap();
+    assert_eq!((found.security, found.name_exists), (Security::Secure, false));
+    let outcome = find(&resolver, "_25._tcp.badly-moved.example.test", RecordType::Tlsa).await;
+    assert!(matches!(outcome, Err(Failure::Bogus(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn wildcards_need_their_denial() {
+    let (_server, resolver) = start(Signed::new()).await;
+    assert_eq!(shape(find(&resolver, "a.wild.example.test", RecordType::A).await), (Security::Secure, true, 1));
+    let (_server, resolver) = start(Signed::harmed(|_, _| Harm::NoDenial)).await;
+    let outcome = find(&resolver, "a.wild.example.test", RecordType::A).await;
+    assert!(matches!(outcome, Err(Failure::Bogus(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn v43_absence_without_denial_is_bogus() {
+    let (_server, resolver) = start(Signed::harmed(|_, _| Harm::NoDenial)).await;
+    for text in ["mx.example.test", "nx.example.test"] {
+        let outcome = find(&resolver, text, RecordType::Tlsa).await;
+        assert!(matches!(outcome, Err(Failure::Bogus(_))), "{text}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn v43_an_unsigned_zone_does_not_speak_for_a_signed_one() {
+    let signed = Signed::new();
+    let settings = Settings { mode: Mode::Validating, trust_anchors: Some(signed.anchor()), ..settings() };
+    let server = Server::start(move |asked: &Asked| {
+        let is_target = asked.name().starts_with("_25.") || asked.name().starts_with("a.wild.");
+        let mut reply = signed.reply(asked);
+        match (is_target, asked.kind()) {
+            // "No such records", on the word of a zone that is not signed.
+            (true, rr::RecordType::TLSA) => {
+                reply.answers.clear();
+                reply.authorities = vec![soa("plain.example.test.", 300, 100)];
+            }
+            // A signed wildcard for a name that may exist, with the denial replaced.
+            (true, rr::RecordType::A) => reply.authorities = vec![soa("plain.example.test.", 300, 100)],
+            _ => {}
+        }
+        reply
+    })
+    .await;
+    let resolver = server.resolver_with(settings);
+    for (text, kind) in [("_25._tcp.mx.example.test", RecordType::Tlsa), ("a.wild.example.test", RecordType::A)] {
+        let outcome = find(&resolver, text, kind).await;
+        assert!(matches!(outcome, Err(Failure::Bogus(_))), "{text}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn v43_a_signature_without_records_is_no_answer() {
+    let signed = Signed::new();
+    let settings = Settings { mode: Mode::Validating, trust_anchors: Some(signed.anchor()), ..settings() };
+    // The denial of another type at another name, with a signature of the right name in the answer.
+    let server = Server::start(move |asked: &Asked| {
+        let mut reply = signed.reply(asked);
+        if asked.kind() == rr::RecordType::TLSA {
+            let mut other = asked.clone();
+            other.message.queries[0].set_name(wire("forged.example.test."));
+            reply.answers.retain(|record| record.record_type() == rr::RecordType::RRSIG);
+            reply.authorities = signed.reply(&other).authorities;
+        }
+        reply
+    })
+    .await;
+    let outcome = find(&server.resolver_with(settings), "_25._tcp.mx.example.test", RecordType::Tlsa).await;
+    assert!(matches!(outcome, Err(Failure::Bogus(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_fetched_is_not_bogus() {
+    let signed = Signed::new();
+    let settings = Settings { mode: Mode::Validating, trust_anchors: Some(signed.anchor()), ..settings() };
+    let server = Server::start(move |asked: &Asked| {
+        if asked.kind() == rr::RecordType::DNSKEY { asked.refuse(ResponseCode::Refused) } else { signed.reply(asked) }
+    })
+    .await;
+    let cause = failure(find(&server.resolver_with(settings), "mx.example.test", RecordType::A).await);
+    assert!(cause.contains("could not be fetched"), "{cause}");
+}
+
+#[tokio::test]
+async fn servfail_and_what_is_behind_it() {
+    let signed = Signed::new();
+    let settings = Settings { mode: Mode::Validating, trust_anchors: Some(signed.anchor()), ..settings() };
+    let server = Server::start(move |asked: &Asked| match asked.message.checking_disabled {
+        true => signed.reply(asked),
+        false => asked.refuse(ResponseCode::ServFail),
+    })
+    .await;
+    let outcome = find(&server.resolver_with(settings), "forged.example.test", RecordType::A).await;
+    assert!(matches!(outcome, Err(Failure::Failed(_) | Failure::Bogus(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn keys_are_fetched_once() {
+    let (server, resolver) = start(Signed::new()).await;
+    for text in ["mx.example.test", "a.wild.example.test", "alias.example.test", "nx.example.test"] {
+        find(&resolver, text, RecordType::A).await.unwrap();
+    }
+    let keys = server.asked().iter().filter(|asked| asked.kind() == rr::RecordType::DNSKEY).count();
+    assert_eq!(keys, 1);
+}
+
+#[tokio::test]
+async fn v46_a_proof_has_a_budget() {
+    let signed = Signed::new();
+    let settings = Settings { mode: Mode::Validating, trust_anchors: Some(signed.anchor()), ..settings() };
+    // An unsigned answer deep down, and no zone cut anywhere: the validator looks for one label by label.
+    let server = Server::start(move |asked: &Asked| match asked.kind() {
+        rr::RecordType::A => asked.address(1),
+        _ => asked.refuse(ResponseCode::NXDomain),
+    })
+    .await;
+    let deep = format!("{}example.test", "a.".repeat(100));
+    let cause = failure(find(&server.resolver_with(settings), &deep, RecordType::A).await);
+    assert!(cause.contains("could not be fetched"), "{cause}");
+    assert_eq!(server.count(), 64);
+}
+
+#[tokio::test]
+async fn without_proof_there_is_no_validation() {
+    let (server, resolver) = start(Signed::new()).await;
+    let plain = resolver.without_proof();
+    assert_eq!(shape(find(&plain, "mx.example.test", RecordType::A).await), (Security::Insecure, true, 1));
+    assert_eq!(server.count(), 1);
+    assert_eq!(shape(find(&resolver, "mx.example.test", RecordType::A).await), (Security::Secure, true, 1));
+    assert_eq!(shape(find(&plain, "forged.example.test", RecordType::A).await), (Security::Insecure, true, 1));
+}
+
+#[test]
+fn anchors_that_are_none() {
+    let settings = Settings { mode: Mode::Validating, trust_anchors: Some("example.test. DS 1".into()), ..settings() };
+    assert!(matches!(Resolver::new(settings), Err(SettingsError::TrustAnchors(_))));
+}

@@ -1,0 +1,453 @@
+//! The end of a message: judged, staged, committed, and only then answered with 250.
+
+use crate::{Desk, SubmissionRules, arrival, now, peer_text, reply};
+use deliver::{Accepted, Destined, Intake, Plan, Queued, Staged, reverse_address};
+use directory::Route;
+use mail::{
+    AccountName, Address, ChangeError, Commit, Envelope, Event, Happening, Notify, QueueChange, QueueId, Recipient,
+    Reply,
+};
+use message::header_rules::{self, Verdict};
+use message::scan::HeaderFacts;
+use message::submission::{Demands, Given};
+use message::trace::{self, ReceivedFacts, Transmission};
+use policy::Effect;
+use smtp_proto::question::{Client, Greeting, Role};
+use store::StagedBody;
+
+impl Desk {
+    /// Judges, stages and commits. One reply in SMTP, one for each recipient in LMTP.
+    pub(crate) async fn end_of_message(&mut self, client: &Client, envelope: &Envelope) -> Vec<Reply> {
+        let taken = std::mem::take(&mut self.taken);
+        let count = if client.role == Role::Lmtp { envelope.recipients.len() } else { 1 };
+        let id = self.house.queue_ids.next();
+        let message = Message { id, client, envelope, taken: &taken };
+        let hops = self.intake.as_mut().map(|intake| intake.complete().received).unwrap_or_default();
+        let replies = match (self.intake.take(), client.role) {
+            (None, _) => vec![reply::local_error(); count],
+            (Some(_), _) if hops > self.house.hops_max => vec![reply::too_many_hops(); count],
+            (Some(intake), Role::Lmtp) => self.deliver_each(message, intake).await,
+            (Some(intake), Role::Mx | Role::Submission) => vec![self.deliver_all(message, intake).await],
+        };
+        if let Some(refusal) = replies.iter().find(|reply| !reply.is_positive()) {
+            self.tell_of_refusal(client, envelope, None, refusal);
+        }
+        self.log_outcome(message, &replies);
+        replies
+    }
+
+    /// SMTP: one reply speaks for all recipients, so the commit is all or nothing.
+    async fn deliver_all(&self, message: Message<'_>, intake: Intake) -> Reply {
+        if let Some(rule) = message.discarded_by() {
+            return self.discard(&message, rule).await;
+        }
+        let (plan, archived, _octets) = match self.plan(&message, intake) {
+            Ok(Outcome::Planned(plan, archived, octets)) => (*plan, archived, octets),
+            Ok(Outcome::Discarded(rule)) => return self.discard(&message, &rule).await,
+            Err(reply) => return reply,
+        };
+        let Plan { commit, queued } = plan;
+        let accounts: Vec<AccountName> = commit.groups.iter().map(|group| group.account.clone()).collect();
+        let outcomes = match self.house.store.commit(commit).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => return self.store_failed(message.id, &error),
+        };
+        let refusals: Vec<(&AccountName, ChangeError)> =
+            accounts.iter().zip(outcomes).filter_map(|(account, outcome)| Some((account, outcome.err()?))).collect();
+        // The others were only not applied.
+        let cause = refusals.iter().find(|(_, error)| *error != ChangeError::NotApplied).or(refusals.first());
+        if let Some((account, error)) = cause {
+            return self.refused_by_account(&message, account, error).await;
+        }
+        for queued in queued.into_iter().chain(archived) {
+            self.house.queue.queued(queued);
+        }
+        reply::queued(message.id)
+    }
+
+    /// R113: accepted, and thrown away by a rule that its story names.
+    async fn discard(&self, message: &Message<'_>, rule: &str) -> Reply {
+        tracing::info!(queue_id = %message.id, rule, "discarded");
+        let at = deliver::now();
+        let event = |what| Event { at, recipient: None, what };
+        let received = Happening::Received(arrival(&self.house, message.client, message.envelope));
+        let events = vec![event(received), event(Happening::Discarded { by: rule.to_owned() })];
+        let discarded = message.envelope.recipients.len() as u32;
+        let queue = vec![QueueChange::Begin { message: message.id, discarded, events }];
+        match self.house.store.commit(Commit { queue, ..Commit::default() }).await {
+            Ok(_) => reply::queued(message.id),
+            Err(error) => self.store_failed(message.id, &error),
+        }
+    }
+
+    /// A mailbox that filled up since its RCPT makes a temporary refusal, so that the next attempt's RCPT gives the
+    /// refusal to the one recipient it concerns. Where that RCPT would be taken again, because the message is larger than
+    /// its client declares, no attempt would ever end: the refusal is for good, and names the recipient.
+    async fn refused_by_account(&self, message: &Message<'_>, account: &AccountName, error: &ChangeError) -> Reply {
+        let route = Route::Mailbox(account.clone());
+        let concerned = message.envelope.recipients.iter().zip(message.taken);
+        let concerned =
+            concerned.filter(|(_, taken)| taken.routes.contains(&route)).map(|(recipient, _)| recipient).next();
+        if let (ChangeError::OverQuota, Some(recipient)) = (error, concerned)
+            && self.house.policy.has_room(account, message.envelope).await == Some(true)
+        {
+            return reply::quota_exceeded(&recipient.address);
+        }
+        reply::to_change_error(error)
+    }
+
+    /// LMTP: each recipient has its own reply; the body is stored once all the same.
+    async fn deliver_each(&self, message: Message<'_>, intake: Intake) -> Vec<Reply> {
+        let count = message.taken.len();
+        let (plan, archived, _octets) = match self.plan(&message, intake) {
+            Ok(Outcome::Planned(plan, archived, octets)) => (*plan, archived, octets),
+            // Rules for submitted mail do not hold for LMTP.
+            Ok(Outcome::Discarded(_)) => return vec![reply::local_error(); count],
+            Err(reply) => return vec![reply; count],
+        };
+        let Plan { commit, queued } = plan;
+        let accounts: Vec<_> = commit.groups.iter().map(|group| group.account.clone()).collect();
+        let outcomes = match self.house.store.commit(commit).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => return vec![self.store_failed(message.id, &error); count],
+        };
+        for queued in queued.into_iter().chain(archived) {
+            self.house.queue.queued(queued);
+        }
+        let failure_of = |route: &Route| match route {
+            Route::Mailbox(account) => {
+                let place = accounts.iter().position(|known| known == account)?;
+                outcomes.get(place)?.as_ref().err()
+            }
+            Route::Relay(_) | Route::Outside(_) => None,
+        };
+        let recipients = message.envelope.recipients.iter().zip(message.taken);
+        recipients
+            .map(|(recipient, taken)| match taken.routes.iter().find_map(failure_of) {
+                Some(error) => reply::lmtp_change_error(&recipient.address, error),
+                None => reply::lmtp_saved(&recipient.address, message.id),
+            })
+            .collect()
+    }
+
+    /// Stages the message and works out what it changes.
+    fn plan(&self, message: &Message<'_>, mut intake: Intake) -> Result<Outcome, Reply> {
+        let effects = message.effects();
+        intake.complete();
+        let text = self.text(message, &mut intake)?;
+        if let Verdict::Discard(rule) = &text.verdict {
+            return Ok(Outcome::Discarded(format!("header rules: {rule}")));
+        }
+        let redirect = text.redirect.as_ref();
+        let destined = self.destined(message, &effects, redirect)?;
+        let rule_of = |effect: &&Effect| if let Effect::Hold(rule) = effect { Some(rule.clone()) } else { None };
+        let hold = match &text.verdict {
+            Verdict::Hold(rule) => Some(format!("header rules: {rule}")),
+            _ => effects.iter().find_map(rule_of),
+        };
+        let mut prefix = self.trace_fields(message, &effects, &destined, hold.is_some()).into_bytes();
+        prefix.extend_from_slice(&text.prefix);
+        let archive_prefix = [self.archive_fields(message).into_bytes(), text.prefix].concat();
+        let (staged, twin) =
+            intake.finish_both(&prefix, &archive_prefix).map_err(|error| self.store_failed(message.id, &error))?;
+        let arrival = mail::Arrival {
+            message_id: staged.message_id.clone(),
+            octets: staged.body.octets,
+            ..arrival(&self.house, message.client, message.envelope)
+        };
+        let accepted = Accepted {
+            id: message.id,
+            at: deliver::now(),
+            envelope: message.envelope,
+            account: message.client.account.as_ref(),
+            hold: hold.as_deref(),
+            queue_all: false,
+            arrival,
+            events: text.events,
+            together: message.client.role != Role::Lmtp,
+        };
+        let mut plan = deliver::plan(accepted, &destined, staged.body.id, now(), &self.house.directory);
+        let archived = twin.as_ref().and_then(|twin| self.archived(message, twin, &mut plan.commit));
+        Ok(Outcome::Planned(Box::new(plan), archived, (staged, twin)))
+    }
+
+    /// R205: a copy goes through the queue in the same commit, so that it is neither lost nor in anybody's way.
+    fn archived(&self, message: &Message<'_>, twin: &StagedBody, commit: &mut Commit) -> Option<Queued> {
+        let address = self.house.archive.as_ref()?;
+        let envelope =
+            Envelope { eight_bit: true, smtputf8: message.envelope.smtputf8, ..Envelope::new(mail::ReversePath::Null) };
+        let arrival = mail::Arrival {
+            listener: format!("archive copy of {}", message.id),
+            to: vec![address.to_string()],
+            octets: twin.octets,
+            ..mail::Arrival::default()
+        };
+        let accepted = Accepted {
+            id: self.house.queue_ids.next(),
+            at: deliver::now(),
+            envelope: &envelope,
+            account: None,
+            hold: None,
+            queue_all: true,
+            arrival,
+            events: Vec::new(),
+            together: true,
+        };
+        let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(address.clone()) };
+        let destined = [Destined { recipient, route: Route::Outside(address.clone()) }];
+        let plan = deliver::plan(accepted, &destined, twin.id, now(), &self.house.directory);
+        commit.queue.extend(plan.commit.queue);
+        plan.queued
+    }
+
+    /// The envelope of an archived copy, for whoever reads it.
+    fn archive_fields(&self, message: &Message<'_>) -> String {
+        let envelope = message.envelope;
+        let mut fields = format!("X-Envelope-From: <{}>\r\n", envelope.reverse_path);
+        for recipient in &envelope.recipients {
+            fields.push_str(&format!("X-Envelope-To: <{}>\r\n", recipient.address));
+        }
+        fields.push_str(&trace::received(&self.received_facts(message)));
+        fields
+    }
+
+    /// What is demanded of the text and done to it: header rules, missing fields, the signature.
+    fn text(&self, message: &Message<'_>, intake: &mut Intake) -> Result<Text, Reply> {
+        let findings = intake.findings().clone();
+        let mut text = Text { verdict: findings.verdict, redirect: findings.redirect, ..Text::default() };
+        if let Verdict::Reject(refusal) = &text.verdict {
+            return Err(reply::header_refused(refusal));
+        }
+        for deed in &findings.deeds {
+            let line = deed.line.map_or("a limit".to_owned(), |line| format!("header rule in line {line}"));
+            tracing::info!(queue_id = %message.id, rule = %line, field = %deed.field, "header field");
+            let what = format!("{line}: {:?}: {}", deed.action, deed.field);
+            text.events.push(Event { at: deliver::now(), recipient: None, what: Happening::Altered { what } });
+        }
+        let mut added = String::new();
+        if let Some(rules) = self.house.submission.as_ref().filter(|_| message.client.role == Role::Submission) {
+            added = self.submitted(message, intake.facts(), rules)?;
+        }
+        let author = message::submission::authors(intake.facts(), rules_for_signing()).ok();
+        let author = author.and_then(|authors| authors.from.first().map(|address| address.domain.clone()));
+        let author = author.or_else(|| reverse_address(&message.envelope.reverse_path).map(|path| path.domain.clone()));
+        if let Some(domain) = author {
+            match intake.sign(&domain, &added) {
+                Ok(fields) => text.prefix = fields,
+                Err(error) => tracing::warn!(queue_id = %message.id, %domain, %error, "not signed"),
+            }
+        }
+        text.prefix.extend_from_slice(added.as_bytes());
+        Ok(text)
+    }
+
+    /// R103, V40, R138: one plain author, and the fields that are missing.
+    fn submitted(&self, message: &Message<'_>, facts: &HeaderFacts, rules: &SubmissionRules) -> Result<String, Reply> {
+        let authors =
+            message::submission::authors(facts, rules.demands).map_err(|error| reply::author_refused(&error))?;
+        if let (true, Some(account)) = (rules.check_author, &message.client.account) {
+            let owned = |address: &&Address| {
+                !self.house.directory.may_send_as(account, &mail::ReversePath::Address((*address).clone()))
+            };
+            if let Some(address) = authors.from.iter().find(owned) {
+                return Err(reply::author_not_owned(address, account));
+            }
+        }
+        let account = message.client.account.as_ref().and_then(|account| Address::parse(account.as_str()).ok());
+        let author = reverse_address(&message.envelope.reverse_path).cloned().or(account);
+        let message_id = format!("{}@{}", message.id, self.house.host_name);
+        let given = Given { date: now(), message_id: &message_id, author: author.as_ref() };
+        message::submission::additions(facts, &given).map_err(|error| reply::author_refused(&error))
+    }
+
+    /// The ends of all recipients' ways, with the effects of access tables applied.
+    fn destined(
+        &self,
+        message: &Message<'_>,
+        effects: &[&Effect],
+        by_header: Option<&Address>,
+    ) -> Result<Vec<Destined>, Reply> {
+        let redirect = effects.iter().find_map(|e| if let Effect::Redirect(to) = e { Some(to) } else { None });
+        let redirect = redirect.or(by_header);
+        let mut destined = match redirect {
+            Some(address) => {
+                tracing::info!(queue_id = %message.id, to = %address, "redirected");
+                self.sent_to(address)?
+            }
+            None => {
+                let recipients = message.envelope.recipients.iter().zip(message.taken);
+                let ends = recipients.flat_map(|(recipient, taken)| {
+                    taken.routes.iter().map(|route| Destined { recipient: recipient.clone(), route: route.clone() })
+                });
+                ends.collect()
+            }
+        };
+        for effect in effects {
+            if let Effect::Copy(address) = effect {
+                destined.extend(self.sent_to(address)?);
+            }
+        }
+        Ok(destined)
+    }
+
+    /// An address that a rule of ours names; no report about it goes to the message's sender.
+    fn sent_to(&self, address: &Address) -> Result<Vec<Destined>, Reply> {
+        let routes = self.house.policy.way(address).map_err(|_| reply::configuration_problem())?;
+        let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(address.clone()) };
+        Ok(routes.into_iter().map(|route| Destined { recipient: recipient.clone(), route }).collect())
+    }
+
+    /// Return-Path, Delivered-To, added fields and our Received line, on top (R64, R105). What leaves this house carries
+    /// neither of the first two (RFC 5321 §4.4).
+    fn trace_fields(&self, message: &Message<'_>, effects: &[&Effect], destined: &[Destined], is_held: bool) -> String {
+        let envelope = message.envelope;
+        let routes: Vec<Route> = destined.iter().map(|destined| destined.route.clone()).collect();
+        let accounts = deliver::accounts(&routes);
+        let mut prefix = String::new();
+        let stays = routes.iter().all(|route| matches!(route, Route::Mailbox(_)));
+        if stays && !is_held {
+            prefix.push_str(&trace::return_path(&envelope.reverse_path));
+            if let [account] = accounts[..]
+                && let Ok(address) = Address::parse(account.as_str())
+            {
+                prefix.push_str(&trace::delivered_to(&address));
+            }
+        }
+        // One field, however many recipients it was found for.
+        let mut added: Vec<&str> = Vec::new();
+        for effect in effects {
+            if let Effect::Prepend(field) = effect
+                && !added.contains(&field.as_str())
+            {
+                prefix.push_str(&format!("{field}\r\n"));
+                added.push(field);
+            }
+        }
+        prefix.push_str(&self.received(message));
+        prefix
+    }
+
+    /// Our own trace field. Rules for submitted mail hold for it too (R151).
+    fn received(&self, message: &Message<'_>) -> String {
+        let facts = self.received_facts(message);
+        match self.house.submission.as_ref().filter(|_| message.client.role == Role::Submission) {
+            Some(rules) if rules.anonymous_trace => trace::received_anonymous(&facts),
+            Some(rules) if !rules.stages.rules.is_empty() => {
+                let field = trace::received(&facts);
+                let (field, _) = header_rules::filtered(&rules.stages.rules, field.as_bytes());
+                String::from_utf8_lossy(&field).into_owned()
+            }
+            _ => trace::received(&facts),
+        }
+    }
+
+    fn received_facts<'a>(&'a self, message: &Message<'a>) -> ReceivedFacts<'a> {
+        let (transmission, helo) = transmission(message.client);
+        ReceivedFacts {
+            helo,
+            reverse_name: None,
+            address: message.client.peer.peer.map(|peer| peer.ip()),
+            transmission,
+            tls: message.client.tls.as_ref(),
+            shows_tls: true,
+            is_authenticated: message.client.account.is_some(),
+            is_smtputf8: message.envelope.smtputf8,
+            host: &self.house.host_name,
+            queue_id: message.id,
+            recipient: match &message.envelope.recipients[..] {
+                [only] => Some(&only.address),
+                _ => None,
+            },
+            date: now(),
+        }
+    }
+
+    fn store_failed(&self, id: QueueId, error: &store::StoreError) -> Reply {
+        tracing::error!(queue_id = %id, %error, "the store cannot take a message");
+        reply::to_store_error(error)
+    }
+
+    fn log_outcome(&self, message: Message<'_>, replies: &[Reply]) {
+        let last = replies.len().saturating_sub(1);
+        for (index, (recipient, taken)) in message.envelope.recipients.iter().zip(message.taken).enumerate() {
+            let Some(reply) = replies.get(index.min(last)) else { continue };
+            let stays = taken.routes.iter().all(|route| matches!(route, Route::Mailbox(_)));
+            let outcome = match reply.code {
+                ..400 if message.discarded_by().is_some() => "discarded",
+                ..400 if message.is_held() => "held",
+                ..400 if !stays => "queued",
+                ..400 => "delivered",
+                400..500 => "deferred",
+                _ => "refused",
+            };
+            metrics::counter!("smtp_recipients_total", "listener" => self.house.listener.clone(), "outcome" => outcome)
+                .increment(1);
+            tracing::info!(
+                queue_id = %message.id, listener = %self.house.listener, peer = %peer_text(message.client),
+                from = %message.envelope.reverse_path, to = %recipient.address,
+                account = message.client.account.as_ref().map(tracing::field::display), outcome, reply = %reply, "delivery"
+            );
+        }
+    }
+}
+
+/// What is to be done with a message.
+enum Outcome {
+    /// This, and a copy for the archive; the octets stay staged as long as they are held.
+    Planned(Box<Plan>, Option<Queued>, (Staged, Option<StagedBody>)),
+    /// It is thrown away by this rule.
+    Discarded(String),
+}
+
+/// What became of a message's text.
+#[derive(Default)]
+struct Text {
+    verdict: Verdict,
+    redirect: Option<Address>,
+    events: Vec<Event>,
+    /// Signature and missing fields.
+    prefix: Vec<u8>,
+}
+
+/// Whose keys sign: several authors are no reason not to.
+fn rules_for_signing() -> Demands {
+    Demands { allows_several_authors: true }
+}
+
+/// An accepted message with all that is known of it.
+#[derive(Clone, Copy)]
+struct Message<'a> {
+    id: QueueId,
+    client: &'a Client,
+    envelope: &'a Envelope,
+    taken: &'a [policy::Taken],
+}
+
+impl<'a> Message<'a> {
+    /// What access tables want done with it, in the order of the recipients.
+    fn effects(&self) -> Vec<&'a Effect> {
+        self.taken.iter().flat_map(|taken| &taken.effects).collect()
+    }
+
+    /// The rule that throws it away, for all of its recipients (R113).
+    fn discarded_by(&self) -> Option<&'a str> {
+        self.taken.iter().flat_map(|taken| &taken.effects).find_map(|effect| match effect {
+            Effect::Discard(rule) => Some(rule.as_str()),
+            Effect::Redirect(_) | Effect::Copy(_) | Effect::Hold(_) | Effect::Prepend(_) => None,
+        })
+    }
+
+    fn is_held(&self) -> bool {
+        self.taken.iter().flat_map(|taken| &taken.effects).any(|effect| matches!(effect, Effect::Hold(_)))
+    }
+}
+
+/// How the message came, and the name that the client gave.
+fn transmission(client: &Client) -> (Transmission, &str) {
+    match &client.greeting {
+        Some((Greeting::Helo, name)) => (Transmission::Smtp, name),
+        Some((Greeting::Ehlo, name)) => (Transmission::Esmtp, name),
+        Some((Greeting::Lhlo, name)) => (Transmission::Lmtp, name),
+        None => (Transmission::Smtp, "unknown"),
+    }
+}

@@ -1,0 +1,412 @@
+//! A desk in a small house, asked as a session asks.
+
+use super::*;
+use directory::Settings;
+use mail::{
+    AccountName, Change, Commit, Domain, FlagSet, Group, MailboxName, MailboxRef, PeerFacts, QueueState, Quota,
+    ReversePath, Secret, TlsFacts,
+};
+use net::Desk as _;
+use policy::CheckName;
+use smtp_proto::question::Greeting;
+use store::BodyRange;
+use store::embedded::{EmbeddedStore, Options};
+
+const BRIAN: &str = "brian@example.net";
+const NOT_BRIAN: &str = "notbrian@example.net";
+const RECIPIENT_ACCESS: &str = "gone@example.net DISCARD spam trap\nmoved@example.net REDIRECT notbrian@example.net\n\
+                                lost@example.net REDIRECT x@elsewhere.example\n\
+                                watched@example.net BCC notbrian@example.net\nkept@example.net HOLD\n\
+                                tagged@example.net PREPEND X-Tag: seen\nmarked@example.net PREPEND X-Tag: seen\n";
+const ALIASES: &str = "info@example.net brian@example.net,notbrian@example.net\n\
+                       both@example.net brian@example.net,full@example.net\n\
+                       away@example.net x@elsewhere.example\npostmaster@example.net brian@example.net\n\
+                       gone@example.net brian@example.net\nmoved@example.net brian@example.net\n\
+                       lost@example.net brian@example.net\nwatched@example.net brian@example.net\n\
+                       kept@example.net brian@example.net\ntagged@example.net brian@example.net\nmarked@example.net brian@example.net\n";
+
+/// Remembers what was queued.
+#[derive(Default)]
+struct Door(Mutex<Vec<deliver::Queued>>);
+
+impl QueueDoor for Door {
+    fn queued(&self, queued: deliver::Queued) {
+        self.0.lock().unwrap().push(queued);
+    }
+
+    fn flush(&self, _: &Domain) -> bool {
+        true
+    }
+}
+
+/// A house, and one session at its desk.
+struct World {
+    door: Arc<Door>,
+    _folder: tempfile::TempDir,
+    store: Arc<EmbeddedStore>,
+    desk: Desk,
+    client: Arc<Client>,
+    envelope: Arc<Envelope>,
+}
+
+async fn world(role: Role) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = format!(
+        "{BRIAN}:{{PLAIN}}b::::::\n{NOT_BRIAN}:{{PLAIN}}n::::::\n\
+         full@example.net:{{PLAIN}}f::::::userdb_quota_rule=*:bytes=5\n\
+         tight@example.net:{{PLAIN}}t::::::userdb_quota_rule=*:bytes=1000\n"
+    );
+    for (name, text) in [
+        ("accounts", accounts.as_str()),
+        ("domains", "example.net\n"),
+        ("relay_domains", "example.com\n"),
+        ("senders", "brian@example.net brian@example.net\n"),
+        ("aliases", ALIASES),
+        ("recipient_access", RECIPIENT_ACCESS),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let directory = Arc::new(Directory::open(Settings::in_folder(folder.path())).unwrap());
+    let options = Options { sync: false, ..Options::new(folder.path().join("mail")) };
+    let store = Arc::new(EmbeddedStore::open(options).unwrap());
+    fill(&store, "full@example.net", 10).await;
+    let door = Arc::new(Door::default());
+    let house = House {
+        host_name: "mx.example.net".into(),
+        store: store.clone(),
+        directory: directory.clone(),
+        policy: Policy::new(directory.clone(), store.clone(), CheckName::GUIDE.to_vec()),
+        trusted: net::Networks::default(),
+        login: Arc::new(Login::new(directory, net::HashPool::new(1, 8), Duration::ZERO)),
+        queue_ids: Arc::default(),
+        queue: door.clone(),
+        srs: Some(Arc::new(Srs::new(Domain::parse("example.net").unwrap(), &[Secret::new("s".repeat(16))]).unwrap())),
+        submission: (role == Role::Submission).then(SubmissionRules::default),
+        signer: None,
+        archive: None,
+        rates: None,
+        authentication_offered: role == Role::Submission,
+        hops_max: 3,
+        message_octets_max: 100_000,
+        listener: "test".into(),
+        refusals: Arc::new(tokio::sync::Semaphore::new(4)),
+    };
+    let greeting = if role == Role::Lmtp { Greeting::Lhlo } else { Greeting::Ehlo };
+    let peer = PeerFacts { peer: Some("192.0.2.1:40000".parse().unwrap()), local: None, tls: None };
+    let client = Client { peer, role, greeting: Some((greeting, "client.example".into())), tls: None, account: None };
+    World {
+        _folder: folder,
+        store,
+        door,
+        desk: Desk::new(Arc::new(house)),
+        client: Arc::new(client),
+        envelope: Arc::new(Envelope::new(ReversePath::Null)),
+    }
+}
+
+async fn fill(store: &EmbeddedStore, account: &str, octets: usize) {
+    let mut writer = store.stage().unwrap();
+    writer.write(&vec![b'x'; octets]).unwrap();
+    let body = writer.finish(b"", Vec::new()).unwrap();
+    let mailbox = MailboxRef::Named(MailboxName::inbox());
+    let change = Change::Append { mailbox, body: body.id, flags: FlagSet::default(), internal_date: now() };
+    let account = AccountName::parse(account).unwrap();
+    let group = Group { account, changes: vec![change], quota: Quota::default() };
+    assert!(
+        store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await.unwrap()[0].is_ok()
+    );
+}
+
+impl World {
+    /// As a session does: MAIL, and those RCPT that are taken join the envelope. Gives their refusals.
+    async fn open(&mut self, reverse_path: &str, recipients: &[&str]) -> Vec<String> {
+        let path = Address::parse(reverse_path).map_or(ReversePath::Null, ReversePath::Address);
+        let declared = self.envelope.declared_size_octets;
+        self.envelope = Arc::new(Envelope { declared_size_octets: declared, ..Envelope::new(path) });
+        let (client, envelope) = (self.client.clone(), self.envelope.clone());
+        assert_eq!(self.desk.answer(Question::Mail { client, envelope }).await, Answer::Verdict(Ok(())));
+        let mut refusals = Vec::new();
+        for text in recipients {
+            let recipient = Recipient::new(Address::parse(text).unwrap());
+            let (client, envelope) = (self.client.clone(), self.envelope.clone());
+            let question = Question::Recipient { client, envelope, recipient: recipient.clone() };
+            match self.desk.answer(question).await {
+                Answer::Verdict(Ok(())) => Arc::make_mut(&mut self.envelope).recipients.push(recipient),
+                Answer::Verdict(Err(reply)) => refusals.push(reply.to_string()),
+                other => panic!("{other:?}"),
+            }
+        }
+        refusals
+    }
+
+    async fn text(&mut self, text: &str) -> Vec<String> {
+        let (client, envelope) = (self.client.clone(), self.envelope.clone());
+        let begun = self.desk.answer(Question::BeginBody { client: client.clone(), envelope: envelope.clone() }).await;
+        assert_eq!(begun, Answer::Verdict(Ok(())));
+        for piece in text.as_bytes().chunks(7) {
+            self.desk.body(piece.to_vec()).await;
+        }
+        match self.desk.answer(Question::EndOfMessage { client, envelope }).await {
+            Answer::Replies(replies) => replies.iter().map(Reply::to_string).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn send(&mut self, recipients: &[&str], text: &str) -> Vec<String> {
+        assert_eq!(self.open("you@example.org", recipients).await, [""; 0]);
+        self.text(text).await
+    }
+
+    /// What was queued last, if it is in the queue of the store: its recipients.
+    async fn queued(&self) -> Vec<mail::QueuedRecipient> {
+        let id = self.door.0.lock().unwrap().last().unwrap().envelope.id;
+        self.store.queued(id).await.unwrap().unwrap().recipients
+    }
+
+    /// What lies in an INBOX, oldest first.
+    async fn inbox(&self, account: &str) -> Vec<String> {
+        let account = AccountName::parse(account).unwrap();
+        let mailboxes = self.store.mailboxes(&account).await.unwrap();
+        let inbox = mailboxes.iter().find(|info| info.name.is_inbox()).unwrap().id.unwrap();
+        let snapshot = self.store.snapshot(&account, inbox).await.unwrap();
+        let ranges = snapshot.iter().map(|message| BodyRange { blob: message.blob, start: 0, octets: u64::MAX });
+        let bodies = self.store.read(ranges.collect()).await.unwrap();
+        bodies.into_iter().map(|body| String::from_utf8(body.unwrap().to_vec()).unwrap()).collect()
+    }
+}
+
+/// R64, R105, R24: Return-Path, Delivered-To and Received on top; older Return-Path fields are gone.
+#[tokio::test]
+async fn r64_r105_trace_fields_are_on_top() {
+    let mut world = world(Role::Mx).await;
+    let replies = world.send(&[BRIAN], "Return-Path: <forged@example.org>\r\nSubject: s\r\n\r\nb\r\n").await;
+    let id = replies[0].strip_prefix("250 2.0.0 Ok: queued as ").unwrap().to_owned();
+    let inbox = world.inbox(BRIAN).await;
+    let expected = format!(
+        "Return-Path: <you@example.org>\r\nDelivered-To: {BRIAN}\r\n\
+         Received: from client.example (unknown [192.0.2.1])\r\n\tby mx.example.net with ESMTP id {id}\r\n\tfor <{BRIAN}>; "
+    );
+    assert!(inbox[0].starts_with(&expected), "{}", inbox[0]);
+    assert!(inbox[0].ends_with("\r\nSubject: s\r\n\r\nb\r\n") && !inbox[0].contains("forged"), "{}", inbox[0]);
+
+    let tls = TlsFacts { version: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384".into(), bits: 256, server_name: None };
+    world.client = Arc::new(Client {
+        tls: Some(tls),
+        role: Role::Submission,
+        account: AccountName::parse(BRIAN),
+        ..Client::clone(&world.client)
+    });
+    world.open(BRIAN, &[BRIAN, NOT_BRIAN]).await;
+    assert!(world.text("Subject: t\r\n\r\nb\r\n").await[0].starts_with("250 "));
+    let inbox = world.inbox(NOT_BRIAN).await;
+    assert!(inbox[0].starts_with("Return-Path: <brian@example.net>\r\nReceived: "), "{}", inbox[0]);
+    assert!(inbox[0].contains(" with ESMTPSA id ") && inbox[0].contains("(using TLSv1.3 with cipher "));
+    assert!(!inbox[0].contains("\tfor <"), "R105: one recipient is not told of the others");
+}
+
+#[tokio::test]
+async fn r102_a_missing_empty_line_is_put_in() {
+    let mut world = world(Role::Mx).await;
+    world.send(&[BRIAN], "Subject: Virus Free\r\nNo Viruses here!\r\n").await;
+    let inbox = world.inbox(BRIAN).await;
+    assert!(inbox[0].ends_with("\r\nSubject: Virus Free\r\n\r\nNo Viruses here!\r\n"), "{}", inbox[0]);
+}
+
+#[tokio::test]
+async fn r101_too_many_hops_are_refused() {
+    let hops = |count: usize| "Received: from a by b; now\r\n".repeat(count) + "\r\nb\r\n";
+    let mut mx = world(Role::Mx).await;
+    assert!(mx.send(&[BRIAN], &hops(3)).await[0].starts_with("250 "));
+    assert_eq!(mx.send(&[BRIAN, NOT_BRIAN], &hops(4)).await, ["554 5.4.0 Error: too many hops"]);
+    let mut lmtp = world(Role::Lmtp).await;
+    assert_eq!(lmtp.send(&[BRIAN, NOT_BRIAN], &hops(4)).await, ["554 5.4.0 Error: too many hops"; 2]);
+    assert_eq!((mx.inbox(BRIAN).await.len(), lmtp.inbox(BRIAN).await.len()), (1, 0));
+}
+
+/// R66: whatever leads to a mailbox, it gets one copy.
+#[tokio::test]
+async fn r66_each_mailbox_gets_one_copy() {
+    let mut world = world(Role::Mx).await;
+    assert_eq!(world.send(&["info@example.net", BRIAN, BRIAN], "\r\nb\r\n").await.len(), 1);
+    assert_eq!((world.inbox(BRIAN).await.len(), world.inbox(NOT_BRIAN).await.len()), (1, 1));
+}
+
+/// R63, R65: each recipient of LMTP has its reply, also where two of them share a mailbox.
+#[tokio::test]
+async fn r63_r65_lmtp_answers_for_each_recipient() {
+    let mut world = world(Role::Lmtp).await;
+    let recipients = [BRIAN, "nobody@example.net", "full@example.net", "info@example.net", "both@example.net"];
+    let refusals = world.open("you@example.org", &recipients).await;
+    assert_eq!(refusals, ["550 5.1.1 <nobody@example.net> User doesn't exist: nobody@example.net"]);
+    let replies = world.text("Subject: s\r\n\r\nb\r\n").await;
+    let full = |address| format!("552 5.2.2 <{address}> Quota exceeded (mailbox for user is full)");
+    assert_eq!(replies.len(), 4);
+    assert!(replies[0].starts_with("250 2.0.0 <brian@example.net> ") && replies[0].ends_with(" Saved"));
+    assert_eq!(replies[1], full("full@example.net"));
+    assert!(replies[2].starts_with("250 2.0.0 <info@example.net> "));
+    assert_eq!(replies[3], full("both@example.net"), "one of its mailboxes did not get the message");
+    assert_eq!((world.inbox(BRIAN).await.len(), world.inbox(NOT_BRIAN).await.len()), (1, 1));
+    assert_eq!(world.inbox("full@example.net").await.len(), 1);
+}
+
+/// RFC 2033 §3: LMTP is for final delivery only.
+#[tokio::test]
+async fn lmtp_takes_nothing_that_is_passed_on() {
+    let mut world = world(Role::Lmtp).await;
+    let refusals = world.open("", &["x@elsewhere.example", "x@example.com", "away@example.net"]).await;
+    assert!(refusals[0].starts_with("550 5.1.1 <x@elsewhere.example> User doesn't exist"), "{refusals:?}");
+    assert!(refusals[1].starts_with("550 5.1.1 <x@example.com> User doesn't exist"), "{refusals:?}");
+    assert_eq!(refusals.len(), 2, "an alias of ours may lead out");
+}
+
+/// R113: what access tables want done with a message.
+#[tokio::test]
+async fn r113_effects_of_access_tables() {
+    let mut world = world(Role::Mx).await;
+    let queued = "250 2.0.0 Ok: queued as ";
+    assert!(world.send(&["gone@example.net", NOT_BRIAN], "\r\ndiscarded\r\n").await[0].starts_with(queued));
+    assert_eq!((world.inbox(BRIAN).await.len(), world.inbox(NOT_BRIAN).await.len()), (0, 0));
+    assert!(world.send(&["moved@example.net"], "\r\nmoved\r\n").await[0].starts_with(queued));
+    assert_eq!((world.inbox(BRIAN).await.len(), world.inbox(NOT_BRIAN).await.len()), (0, 1));
+    assert!(world.send(&["lost@example.net"], "\r\nlost\r\n").await[0].starts_with(queued));
+    assert_eq!(world.queued().await[0].recipient.address.to_string(), "x@elsewhere.example");
+    assert!(world.send(&["watched@example.net"], "\r\nwatched\r\n").await[0].starts_with(queued));
+    assert_eq!((world.inbox(BRIAN).await.len(), world.inbox(NOT_BRIAN).await.len()), (1, 2));
+    world.send(&["tagged@example.net", "marked@example.net"], "Subject: s\r\n\r\nb\r\n").await;
+    let inbox = world.inbox(BRIAN).await;
+    assert!(inbox[1].contains("\r\nX-Tag: seen\r\nReceived: "), "{}", inbox[1]);
+    assert_eq!(inbox[1].matches("X-Tag").count(), 1);
+}
+
+/// All or nothing in SMTP: one reply speaks for all. A mailbox that filled up since its RCPT makes it temporary.
+#[tokio::test]
+async fn a_mailbox_that_fills_up_puts_the_message_off_for_all() {
+    let mut world = world(Role::Mx).await;
+    assert_eq!(world.open("", &[BRIAN, "tight@example.net"]).await, [""; 0]);
+    fill(&world.store, "tight@example.net", 2_000).await;
+    assert_eq!(world.text("\r\nb\r\n").await, ["452 4.2.2 A mailbox of the message became full, try again"]);
+    assert!(world.inbox(BRIAN).await.is_empty());
+    let refusals = world.open("", &[BRIAN, "tight@example.net"]).await;
+    assert_eq!(refusals, ["522 5.2.2 <tight@example.net>: Recipient address rejected: Mailbox is full"]);
+    assert!(world.text("\r\nb\r\n").await[0].starts_with("250 "), "the next attempt ends it");
+}
+
+/// A message larger than declared would pass RCPT for ever and never fit: refused for good, by name.
+#[tokio::test]
+async fn r65_what_would_never_fit_is_refused_for_good() {
+    let mut world = world(Role::Mx).await;
+    let text = format!("\r\n{}\r\n", "x".repeat(2_000));
+    let for_good = ["552 5.2.2 <tight@example.net> Quota exceeded (mailbox for user is full)"];
+    assert_eq!(world.send(&[BRIAN, "tight@example.net"], &text).await, for_good);
+    assert!(world.inbox(BRIAN).await.is_empty());
+    Arc::make_mut(&mut world.envelope).declared_size_octets = Some(2_004);
+    let refusals = world.open("", &[BRIAN, "tight@example.net"]).await;
+    assert!(refusals[0].starts_with("522 5.2.2 <tight@example.net>"), "R80");
+}
+
+/// V7: after any end of a message nothing of its recipients is left.
+#[tokio::test]
+async fn v7_nothing_of_a_message_outlives_it() {
+    let mut world = world(Role::Mx).await;
+    world.send(&[BRIAN], "\r\nfirst\r\n").await;
+    world.open("", &[BRIAN]).await;
+    assert_eq!(world.desk.answer(Question::Abandon).await, Answer::Done);
+    world.send(&[NOT_BRIAN], "\r\nsecond\r\n").await;
+    assert_eq!((world.inbox(BRIAN).await.len(), world.inbox(NOT_BRIAN).await.len()), (1, 1));
+    let (client, envelope) = (world.client.clone(), world.envelope.clone());
+    let replies = world.desk.answer(Question::EndOfMessage { client, envelope }).await;
+    assert_eq!(replies, Answer::Replies(vec![reply::local_error()]), "there was no text");
+}
+
+/// RFC 5321 §4.5.1, R109: the postmaster needs no domain; R96: nor with VRFY.
+#[tokio::test]
+async fn r109_r96_the_postmaster_of_the_house() {
+    let mut world = world(Role::Mx).await;
+    assert_eq!(world.open("", &["Postmaster@mx.example.net"]).await, [""; 0]);
+    assert!(world.open("", &["brian@mx.example.net"]).await[0].starts_with("554 5.7.1 "));
+    let recipient = Recipient::new(Address::parse("postmaster@mx.example.net").unwrap());
+    let answer = world.desk.answer(Question::Verify { client: world.client.clone(), recipient }).await;
+    let Answer::Reply(reply) = answer else { panic!("{answer:?}") };
+    assert_eq!(reply.to_string(), "252 2.0.0 postmaster@mx.example.net");
+}
+
+/// A store that is closed keeps the message with the sender (R114, V14: nothing of the cause is told).
+#[tokio::test]
+async fn a_closed_store_takes_nothing() {
+    let mut world = world(Role::Mx).await;
+    assert_eq!(world.open("", &[BRIAN]).await, [""; 0]);
+    let (client, envelope) = (world.client.clone(), world.envelope.clone());
+    world.store.close().await.unwrap();
+    match world.desk.answer(Question::BeginBody { client, envelope }).await {
+        Answer::Verdict(Err(reply)) => assert_eq!(reply.code, 421, "{reply}"),
+        Answer::Verdict(Ok(())) => assert_eq!(world.text("\r\nb\r\n").await, ["421 4.3.2 Service shutting down"]),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// R118, R144: what leads out of the house is queued in the same commit as what stays.
+#[tokio::test]
+async fn what_leads_out_is_queued_with_what_stays() {
+    let mut world = world(Role::Mx).await;
+    let replies = world.send(&[BRIAN, "away@example.net", "x@example.com"], "Message-ID: <m@x>\r\n\r\nb\r\n").await;
+    assert!(replies[0].starts_with("250 2.0.0 Ok: queued as "), "{replies:?}");
+    assert_eq!(world.inbox(BRIAN).await.len(), 1);
+    let queued = world.queued().await;
+    let shown: Vec<(String, Option<String>)> = queued
+        .iter()
+        .map(|queued| (queued.recipient.address.to_string(), queued.via.as_ref().map(ToString::to_string)))
+        .collect();
+    let away = ("x@elsewhere.example".to_owned(), Some("away@example.net".to_owned()));
+    assert_eq!(shown, [away, ("x@example.com".to_owned(), None)]);
+    let audit = world.store.audit().await.unwrap();
+    assert!(audit.total.is_balanced() && audit.unbalanced.is_empty(), "{audit:?}");
+    let id = world.door.0.lock().unwrap()[0].envelope.id;
+    let story = format!("{:?}", world.store.story(id).await.unwrap().unwrap());
+    for told in ["Received", "<m@x>", "Expanded", "Stored", "Queued"] {
+        assert!(story.contains(told), "{told}: {story}");
+    }
+    assert!(!world.inbox(BRIAN).await[0].contains("Return-Path"), "RFC 5321 §4.4: not in what leaves");
+}
+
+/// R139: HOLD is answered as usual, and nothing is delivered, not even here.
+#[tokio::test]
+async fn r139_held_mail_waits_whole() {
+    let mut world = world(Role::Mx).await;
+    assert!(world.send(&["kept@example.net", NOT_BRIAN], "\r\nheld\r\n").await[0].starts_with("250 2.0.0 "));
+    assert!(world.inbox(NOT_BRIAN).await.is_empty());
+    let queued = world.queued().await;
+    assert!(queued.iter().all(|queued| queued.state == QueueState::Held));
+    assert_eq!(queued.len(), 2);
+    assert_eq!(queued[0].recipient.address.to_string(), BRIAN);
+}
+
+/// Reports that come back to a rewritten reverse-path go to whom it stands for; nothing else does.
+#[tokio::test]
+async fn rewritten_reverse_paths_take_reports_only() {
+    let mut world = world(Role::Mx).await;
+    let srs = Srs::new(Domain::parse("example.net").unwrap(), &[Secret::new("s".repeat(16))]).unwrap();
+    let today = Day::of(u64::try_from(now().unix_seconds).unwrap());
+    let rewritten = srs.forward(&Address::parse("you@elsewhere.example").unwrap(), today).to_string();
+    assert_eq!(world.open("", &[&rewritten]).await, [""; 0]);
+    assert!(world.text("\r\nreport\r\n").await[0].starts_with("250 "));
+    assert_eq!(world.queued().await[0].recipient.address.to_string(), "you@elsewhere.example");
+    let refused = world.open("spam@elsewhere.example", &[&rewritten]).await;
+    assert!(refused[0].starts_with("550 5.7.1 "), "{refused:?}");
+    let forged = rewritten.replace("you", "victim");
+    assert!(world.open("", &[&forged]).await[0].starts_with("550 5.1.1 "));
+}
+
+/// P1: refusals have a story as well.
+#[tokio::test]
+async fn p1_refusals_are_told() {
+    let mut world = world(Role::Mx).await;
+    world.open("you@example.org", &["nobody@example.net"]).await;
+    let query = store::queue::StoryQuery { text: Some("nobody@example.net".into()), limit: 9, ..Default::default() };
+    for _ in 0..200 {
+        if !world.store.stories(query.clone()).await.unwrap().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("no story of the refusal");
+}
