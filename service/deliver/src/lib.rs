@@ -59,6 +59,8 @@ pub struct Staged {
     pub body: StagedBody,
     /// Its Message-ID field, for its story.
     pub message_id: Option<String>,
+    /// Whether it is ASCII alone, whatever its client declared: then every peer can take it.
+    pub is_ascii: bool,
 }
 
 /// A message that is coming in.
@@ -67,6 +69,7 @@ pub struct Intake {
     scanner: Scanner,
     stages: Stages,
     signature: Option<Signature>,
+    is_ascii: bool,
     /// A second body with the same octets, for the archive.
     twin: Option<Box<dyn BodyWriter>>,
     /// The first failure of the store; once there is one, octets are thrown away.
@@ -90,7 +93,7 @@ impl Intake {
     /// Begins to take a message whose octets are kept as they are.
     pub fn verbatim(store: &dyn MailStore) -> Result<Intake, StoreError> {
         let (writer, scanner, stages) = (store.stage()?, Scanner::new(), Stages::none());
-        Ok(Intake { writer, scanner, stages, signature: None, twin: None, failure: None })
+        Ok(Intake { writer, scanner, stages, signature: None, is_ascii: true, twin: None, failure: None })
     }
 
     /// The same, to be signed at its end.
@@ -109,6 +112,7 @@ impl Intake {
             return;
         }
         let octets = self.stages.write(octets);
+        self.is_ascii &= octets.is_ascii();
         self.scanner.write(octets);
         if let Some(signature) = &mut self.signature {
             signature.write(octets);
@@ -119,6 +123,7 @@ impl Intake {
     /// Ends the octets: what the stages held back follows. The facts of the header section are known after this.
     pub fn complete(&mut self) -> &HeaderFacts {
         let octets = self.stages.finish();
+        self.is_ascii &= octets.is_ascii();
         self.scanner.write(octets);
         if let Some(signature) = &mut self.signature {
             signature.write(octets);
@@ -170,7 +175,8 @@ impl Intake {
         let message_id =
             digest.envelope.message_id.as_ref().map(|id| mail::queue::one_line(&String::from_utf8_lossy(id)));
         let body = self.writer.finish(prefix, digest.encode())?;
-        Ok((Staged { body, message_id }, twin))
+        let is_ascii = self.is_ascii && prefix.is_ascii();
+        Ok((Staged { body, message_id, is_ascii }, twin))
     }
 }
 

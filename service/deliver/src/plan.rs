@@ -24,6 +24,8 @@ pub struct Accepted<'a> {
     pub hold: Option<&'a str>,
     /// Whether all of it goes through the queue, what is for our own mailboxes too.
     pub queue_all: bool,
+    /// Whether its text is ASCII alone.
+    pub is_ascii: bool,
     /// What its story begins with.
     pub arrival: Arrival,
     /// What else is to be told at once, such as fields that were removed.
@@ -75,10 +77,8 @@ pub fn plan(
     internal_date: InternalDate,
     directory: &Directory,
 ) -> Plan {
-    let routes: Vec<Route> = match message.hold {
-        None if !message.queue_all => destined.iter().map(|destined| destined.route.clone()).collect(),
-        _ => Vec::new(),
-    };
+    let routes: Vec<Route> =
+        destined.iter().filter(|end| goes_at_once(&message, end)).map(|end| end.route.clone()).collect();
     let mut commit = crate::commit(&routes, body, internal_date, directory, message.together);
     let recipients = queued_recipients(&message, destined);
     commit.queue.push(QueueChange::Begin { message: message.id, discarded: 0, events: story(&message, destined) });
@@ -104,14 +104,23 @@ pub fn inbox_group(account: &AccountName, body: BodyId, date: InternalDate, dire
     }
 }
 
+/// Whether a mailbox gets it in this commit. Whose sender wants to hear of the delivery goes through the queue, which writes
+/// the report.
+fn goes_at_once(message: &Accepted<'_>, end: &Destined) -> bool {
+    let is_mailbox = matches!(end.route, Route::Mailbox(_));
+    is_mailbox && message.hold.is_none() && !message.queue_all && !wants_success(&end.recipient)
+}
+
 /// Those that do not end in a mailbox now: each address once.
 fn queued_recipients(message: &Accepted<'_>, destined: &[Destined]) -> Vec<QueuedRecipient> {
     let mut queued: Vec<QueuedRecipient> = Vec::new();
     let mut seen = std::collections::HashSet::new();
+    let at_once: Vec<&Route> = destined.iter().filter(|end| goes_at_once(message, end)).map(|end| &end.route).collect();
     for Destined { recipient, route } in destined {
         let address = match route {
             Route::Relay(address) | Route::Outside(address) => address.clone(),
-            Route::Mailbox(_) if message.hold.is_none() && !message.queue_all => continue,
+            // R66: one copy, whatever else leads there.
+            Route::Mailbox(_) if at_once.contains(&route) => continue,
             // A mailbox is found again by the name of its account, or else by the address that led to it.
             Route::Mailbox(account) => Address::parse(account.as_str()).unwrap_or_else(|_| recipient.address.clone()),
         };
@@ -143,12 +152,19 @@ fn queued_envelope(message: &Accepted<'_>) -> QueuedEnvelope {
         arrived: message.at,
         reverse_path: envelope.reverse_path.clone(),
         account: message.account.cloned(),
-        eight_bit: envelope.eight_bit,
-        smtputf8: envelope.smtputf8,
-        require_tls: envelope.require_tls,
+        eight_bit: !message.is_ascii,
+        smtputf8: envelope.smtputf8 && (!message.is_ascii || !is_ascii(envelope)),
+        // RFC 8689 §5: reports must not be lost for it.
+        require_tls: envelope.require_tls && envelope.reverse_path != ReversePath::Null,
         dsn_return: envelope.dsn_return,
         envelope_id: envelope.envelope_id.clone(),
     }
+}
+
+fn is_ascii(envelope: &Envelope) -> bool {
+    let reverse_path = reverse_address(&envelope.reverse_path).into_iter();
+    let recipients = envelope.recipients.iter().map(|recipient| &recipient.address);
+    !reverse_path.chain(recipients).any(Address::needs_utf8)
 }
 
 fn story(message: &Accepted<'_>, destined: &[Destined]) -> Vec<Event> {
@@ -163,7 +179,6 @@ fn story(message: &Accepted<'_>, destined: &[Destined]) -> Vec<Event> {
         events.push(event(None, Happening::Held { by: rule.to_owned() }));
         return events;
     }
-    let routes: Vec<Route> = destined.iter().map(|destined| destined.route.clone()).collect();
     let shown = |route: &Route| match route {
         Route::Mailbox(account) => account.to_string(),
         Route::Relay(address) | Route::Outside(address) => address.to_string(),
@@ -175,13 +190,15 @@ fn story(message: &Accepted<'_>, destined: &[Destined]) -> Vec<Event> {
             events.push(event(Some(address), Happening::Expanded { to, by: "aliases".into() }));
         }
     }
-    if message.together && !message.queue_all {
-        for account in accounts(&routes) {
+    if message.together {
+        let at_once: Vec<Route> =
+            destined.iter().filter(|end| goes_at_once(message, end)).map(|end| end.route.clone()).collect();
+        for account in accounts(&at_once) {
             let mailbox = MailboxName::inbox().as_str().to_owned();
             events.push(event(None, Happening::Stored { account: account.to_string(), mailbox }));
         }
     }
-    let leaves = message.queue_all || routes.iter().any(|route| matches!(route, Route::Relay(_) | Route::Outside(_)));
+    let leaves = destined.iter().any(|end| !goes_at_once(message, end));
     if leaves {
         events.push(event(None, Happening::Queued));
     }

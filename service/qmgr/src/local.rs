@@ -131,6 +131,7 @@ impl QueueManager {
             account: message.envelope.account.as_ref(),
             hold: None,
             queue_all: true,
+            is_ascii: staged.is_ascii,
             arrival,
             events: Vec::new(),
             together: true,

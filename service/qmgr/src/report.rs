@@ -206,6 +206,7 @@ impl Reporter {
             account: None,
             hold: None,
             queue_all: true,
+            is_ascii: staged.is_ascii,
             arrival,
             events: Vec::new(),
             together: true,

@@ -168,7 +168,6 @@ impl<'m> Reading<'m> {
     /// What a signed DNAME record above a name makes of it. The alias that a server makes of that has no signature, so
     /// it is made again here (RFC 6672 §5.3.1).
     fn renamed(&self, owner: &rr::Name) -> Option<(&'m rr::Record, Name)> {
-        for r in &self.message.answers { eprintln!("DBG {} {} {:?} {:?}", r.name, r.record_type(), r.proof, r.data); }
         let record = self.message.answers.iter().find(|record| {
             let is_above = record.name != *owner && record.name.zone_of(owner);
             is_above && record.record_type() == rr::RecordType::DNAME && record.proof.is_secure()

@@ -219,9 +219,10 @@ impl Courier {
 fn prune(mut message: Message, query: &Query) -> Option<Message> {
     let kind = query.query_type();
     let is_denial = |of| matches!(of, rr::RecordType::SOA | rr::RecordType::NSEC | rr::RecordType::NSEC3);
-    message
-        .answers
-        .retain(|record| record.name == *query.name() && [kind, rr::RecordType::CNAME].contains(&kind_of(record)));
+    message.answers.retain(|record| match kind_of(record) {
+        rr::RecordType::DNAME => record.name.zone_of(query.name()),
+        of => record.name == *query.name() && [kind, rr::RecordType::CNAME].contains(&of),
+    });
     // Servers may name the zone cut here, and the validator looks for it.
     let is_cut = |of| kind == rr::RecordType::NS && of == rr::RecordType::NS;
     message.authorities.retain(|record| is_denial(kind_of(record)) || is_cut(kind_of(record)));

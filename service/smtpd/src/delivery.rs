@@ -162,6 +162,7 @@ impl Desk {
             account: message.client.account.as_ref(),
             hold: hold.as_deref(),
             queue_all: false,
+            is_ascii: staged.is_ascii,
             arrival,
             events: text.events,
             together: message.client.role != Role::Lmtp,
@@ -189,6 +190,8 @@ impl Desk {
             account: None,
             hold: None,
             queue_all: true,
+            // Its octets are those of the message with fields of ours in front.
+            is_ascii: false,
             arrival,
             events: Vec::new(),
             together: true,

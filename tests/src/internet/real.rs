@@ -6,7 +6,7 @@
 use super::Internet;
 use super::certificate::Certificate;
 use super::daemon::Daemon;
-use crate::client::Message;
+use crate::client::{Message, Raw};
 use crate::peer::Peer;
 use anyhow::{Context, ensure};
 use nix::unistd::User;
@@ -126,12 +126,19 @@ impl RealMta {
         Ok(RealMta { address, folder, _daemon: daemon })
     }
 
-    /// Gives a message to this MTA to send, by its own queue: its client side is the peer then.
+    /// Gives a message, which ends with CRLF, to this MTA to send: its client side is the peer then.
     pub fn submit(&self, from: &str, to: &[&str], message: &str) -> anyhow::Result<()> {
-        let swaks = Peer::new("swaks").args(["--server", &self.address.ip().to_string(), "--port"]);
-        let swaks = swaks.arg(self.address.port().to_string()).args(["--helo", "client.example.org", "--from", from]);
-        let swaks = swaks.args(["--to", &to.join(","), "--data", "-"]).input(message.replace("\r\n", "\n"));
-        swaks.succeed().map(drop)
+        let mut raw = Raw::connect_to(self.address)?;
+        raw.reply()?;
+        let mut lines = vec!["EHLO client.example.org".to_owned(), format!("MAIL FROM:<{from}>")];
+        lines.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
+        let message = message.strip_prefix('.').map_or(message.to_owned(), |rest| format!("..{rest}"));
+        lines.extend(["DATA".to_owned(), format!("{}.", message.replace("\r\n.", "\r\n..")), "QUIT".to_owned()]);
+        for line in lines {
+            let answer = raw.command(&line)?;
+            ensure!(answer.starts_with(['2', '3']), "{line}: {answer}");
+        }
+        Ok(())
     }
 }
 

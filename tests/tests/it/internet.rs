@@ -813,7 +813,7 @@ fn internet_postfix_sends_by_dane() {
     for (domain, words) in [
         ("own", "status=sent"),
         ("ca", "status=sent"),
-        ("wrong", "status=deferred (Server certificate not trusted"),
+        ("wrong", "status=deferred (Server certificate not verified"),
         ("plain", "status=sent"),
         ("lost", "status=deferred (TLSA lookup error"),
         ("bogus", "status=deferred (Host or domain name not found"),
