@@ -1,7 +1,13 @@
 //! The command line: what can be typed, and its help. The manual page and the shell completions are made from this.
 
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// The configuration file where nothing else is said.
+pub const CONFIG: &str = "/etc/pillarbox/pillarbox.toml";
+/// The variable of the environment that names another.
+pub const CONFIG_VARIABLE: &str = "PILLARBOX_CONFIG";
 
 /// A whole mail server in one program: receives, stores, serves and explains mail.
 #[derive(Debug, Parser)]
@@ -13,8 +19,8 @@ pub struct Cli {
         short = 'c',
         global = true,
         value_name = "FILE",
-        default_value = "/etc/pillarbox/pillarbox.toml",
-        env = "PILLARBOX_CONFIG"
+        default_value = CONFIG,
+        env = CONFIG_VARIABLE
     )]
     pub config: PathBuf,
     /// Print JSON instead of text, one object or array.
@@ -66,6 +72,9 @@ pub enum Command {
     /// The queue: mail that must leave this machine, or cannot be delivered now.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Submit a message from this machine, as sendmail(8) does. Also run when the program is called `sendmail`, `mailq` or
+    /// `newaliases`.
+    Sendmail(Sendmail),
     /// Tell what happened to a message, every decision with its evidence, and where it is now.
     Why(Why),
     /// Check the store, message by message. The server must not be running.
@@ -380,6 +389,50 @@ pub struct QueueSelection {
     #[arg(long)]
     pub not_held: bool,
 }
+
+/// `sendmail`: its words are read by themselves, for they do not look like those of other commands.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true, disable_version_flag = true, after_long_help = SENDMAIL_OPTIONS)]
+pub struct Sendmail {
+    /// Options and addresses.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS AND ADDRESSES")]
+    words: Vec<OsString>,
+}
+
+impl Sendmail {
+    /// The words as they were typed: `--` in front of them counts (V12), though the command line's reader takes it out.
+    pub fn words(&self) -> Vec<OsString> {
+        let typed: Vec<OsString> = std::env::args_os().collect();
+        let before = typed.len().checked_sub(self.words.len() + 1).and_then(|at| typed.get(at));
+        before.filter(|word| *word == "--").into_iter().chain(&self.words).cloned().collect()
+    }
+}
+
+const SENDMAIL_OPTIONS: &str = "\
+The message is read from standard input and submitted to the server on this machine. Options end at the first address.
+
+  -t            take the recipients from To, Cc and Bcc (Resent-To, Resent-Cc, Resent-Bcc where there are any)
+  -i, -oi       a line with only a dot does not end the message
+  -f ADDRESS    where failures are reported, <> for nowhere; also -r. Default: login name and domain of this machine
+  -F NAME       full name in a From field that is added
+  -N WHEN       reports wanted: never, or success, failure, delay, with commas
+  -R WHAT       what a report returns: full or hdrs
+  -V ID         envelope id for reports
+  -v            tell what the server answers for each recipient
+  -bm           submit a message (default)
+  -bs           speak SMTP with the server on standard input and output
+  -bp           list the queue, as does the name mailq
+  -bi           nothing: tables are read when they change; also the name newaliases
+  -q            try all waiting mail at once; -qRDOMAIN, -qSDOMAIN: for, from; -qIID: one message
+  --server HOST:PORT   where to submit. Default: PILLARBOX_SENDMAIL_SERVER, the configured listener, 127.0.0.1:25
+  --domain DOMAIN      completes names without a domain. Default: PILLARBOX_SENDMAIL_DOMAIN, /etc/mailname, the host name
+  --help, --version
+
+-A -B -C -D -G -L -O -U -X -c -d -e -h -m -n -o -p -x are accepted without effect. --server and --domain are not known
+under the name sendmail.
+
+Exit status (sysexits): 0 the server has the message; 64 usage; 65 wrong or too large message; 67 unknown recipient;
+68 unknown domain; 69 refused; 74 input; 75 try again later; 77 not allowed.";
 
 /// `why`
 #[derive(Debug, Args)]

@@ -15,6 +15,13 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // First of all: a reload may be asked for before the server knows how to do one.
     serve::hold_hangup();
+    let mut words = std::env::args_os();
+    if let Some(name) = words.next().as_ref().and_then(command::sendmail::Name::of) {
+        serve::release_hangup();
+        let config = std::env::var_os(cli::CONFIG_VARIABLE).unwrap_or_else(|| cli::CONFIG.into());
+        let words: Vec<std::ffi::OsString> = words.collect();
+        return command::sendmail::sendmail(name, &words, config.as_ref(), &output::Output::new(false));
+    }
     let cli = cli::Cli::parse();
     if !cli.command.serves() {
         serve::release_hangup();

@@ -23,6 +23,7 @@
 
 pub mod certificate;
 mod daemon;
+mod grammar;
 mod listener;
 pub mod mta;
 mod nameserver;

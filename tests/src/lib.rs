@@ -4,5 +4,6 @@
 pub mod client;
 pub mod internet;
 pub mod peer;
+pub mod sender;
 pub mod server;
 pub mod storm;

@@ -34,6 +34,7 @@ fn all(loaded: &Loaded) -> Vec<Finding> {
         Err(errors) => errors.into_iter().map(|error| Finding::from(directory::Finding::from(error))).collect(),
     };
     findings.extend(config.certificates.iter().flat_map(certificates));
+    findings.extend(sending(loaded));
     findings.extend(storage(config));
     findings.extend(sockets(loaded));
     match serve::identity(config) {
@@ -42,6 +43,34 @@ fn all(loaded: &Loaded) -> Vec<Finding> {
         Err(error) => findings.push(Finding::error(&loaded.file, None, error.to_string(), "")),
     }
     findings.sort_by_key(|finding| finding.severity != Severity::Error);
+    findings
+}
+
+/// Keys, rules and authorities of mail that leaves.
+fn sending(loaded: &Loaded) -> Vec<Finding> {
+    let config = &loaded.config;
+    let keys = directory::signing::Signing::open(&config.directory.dkim, &directory::signing::read_key_file);
+    let mut findings: Vec<Finding> = keys
+        .err()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|error| Finding::from(directory::Finding::from(error)))
+        .collect();
+    let rules = &config.submission.header_rules;
+    if !rules.as_os_str().is_empty() {
+        let read = std::fs::read(rules).map_err(|error| Finding::error(rules, None, error.to_string(), ""));
+        let rules = read.and_then(|octets| {
+            message::header_rules::HeaderRules::read(rules, &octets)
+                .map_err(|error| Finding::error(&error.file, error.line, error.cause.clone(), error.cure.clone()))
+        });
+        findings.extend(rules.err());
+    }
+    let authorities = &config.outbound.ca_file;
+    if !authorities.as_os_str().is_empty()
+        && let Err(error) = relay::tls::Trust::from_file(authorities)
+    {
+        findings.push(Finding::error(authorities, None, error.to_string(), "name a PEM file with certificates"));
+    }
     findings
 }
 

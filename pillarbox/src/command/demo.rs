@@ -72,7 +72,9 @@ fn make(demo: &Demo) -> anyhow::Result<()> {
 fn configuration(offset: u16) -> String {
     let mut text = String::from(
         "# A server to try things with, on loopback only. `pillarbox config explain` tells all settings.\n\
-         host_name = \"mx.example.net\"\n\n[storage]\nfolder = \"mail\"\n\n[security]\nallow_root = true\n",
+         host_name = \"mx.example.net\"\n\n[storage]\nfolder = \"mail\"\n\n[security]\nallow_root = true\n\n\
+         # The demonstration asks nobody outside this machine, so mail for elsewhere waits in the queue.\n\
+         [dns]\nservers = [\"127.0.0.1\"]\n",
     );
     text.push_str(setup::CERTIFICATES);
     for (name, protocol, port, tls, certificates) in [

@@ -10,6 +10,7 @@ mod password;
 mod prompt;
 mod queue;
 mod quota;
+pub mod sendmail;
 mod server;
 mod setup;
 mod why;
@@ -39,6 +40,9 @@ pub fn run(cli: &Cli, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Password(command) => password::password(command, output)?,
         Command::Quota(command) => quota::quota(&load(cli)?, command, output)?,
         Command::Queue(command) => return queue::queue(&load(cli)?, command, output),
+        Command::Sendmail(options) => {
+            return Ok(sendmail::sendmail(sendmail::Name::Pillarbox, &options.words(), &cli.config, output));
+        }
         Command::Why(options) => return why::why(&load(cli)?, options, output),
         Command::Fsck(options) => return fsck::fsck(&load(cli)?, options, output),
         Command::Completions { shell } => {

@@ -37,7 +37,7 @@ pub fn reload(loaded: &Loaded, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Texts of all certificate and key files, checked: who runs this command may read them, the server perhaps not (R14).
+/// Texts of all files of certificates and keys, checked: who runs this command may read them, the server perhaps not (R14).
 fn certificate_files(loaded: &Loaded) -> anyhow::Result<HashMap<PathBuf, String>> {
     let mut files = HashMap::new();
     for set in &loaded.config.certificates {
@@ -48,6 +48,12 @@ fn certificate_files(loaded: &Loaded) -> anyhow::Result<HashMap<PathBuf, String>
         for path in set.chains.iter().chain(&set.keys) {
             files.insert(path.clone(), std::fs::read_to_string(path)?);
         }
+    }
+    // Keys that sign belong to root as well.
+    let signing = directory::signing::Signing::open(&loaded.config.directory.dkim, &directory::signing::read_key_file)
+        .map_err(|errors| anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    for (entry, _) in signing.all() {
+        files.insert(entry.file.clone(), std::fs::read_to_string(&entry.file)?);
     }
     Ok(files)
 }

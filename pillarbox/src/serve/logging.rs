@@ -20,7 +20,9 @@ pub struct LogFile {
 
 /// Begins to log as configured.
 pub fn start(settings: &Log, identity: Option<&Identity>) -> anyhow::Result<LogFile> {
-    let filter = EnvFilter::try_new(&settings.level).with_context(|| format!("log.level `{}`", settings.level))?;
+    // The validator tells of every forged answer with the whole of it; what follows from one is told by us.
+    let level = format!("hickory_net=error,hickory_proto=error,{}", settings.level);
+    let filter = EnvFilter::try_new(&level).with_context(|| format!("log.level `{}`", settings.level))?;
     let log = LogFile { path: settings.file.clone(), file: Arc::default() };
     if !log.path.as_os_str().is_empty() {
         log.reopen().with_context(|| format!("log.file {}", log.path.display()))?;

@@ -10,8 +10,10 @@
 //! [`repair`](crate::repair).
 
 mod mailboxes;
+mod recipients;
 
 pub use mailboxes::{AUTHOR_FIELD_OCTETS_MAX, AUTHORS_MAX, Fault};
+pub use recipients::recipients;
 
 use crate::scan::HeaderFacts;
 use mail::{Address, InternalDate};

@@ -193,8 +193,9 @@ impl QueueManager {
 
     fn destination_of(&self, message: &QueuedMessage, queued: &QueuedRecipient) -> String {
         let address = &queued.recipient.address;
-        let transport = self.transport(address, &message.envelope.reverse_path.to_string());
-        destination(&transport, &address.domain, message.envelope.require_tls).to_string()
+        let sender = message.envelope.reverse_path.to_string();
+        let demand = self.demand(&sender, message.envelope.require_tls);
+        destination(&self.transport(address, &sender), &address.domain, demand).to_string()
     }
 
     /// Goes through what a selection means.

@@ -1,7 +1,7 @@
 //! One courier: carries jobs to one destination, over one connection as long as it bears.
 
 use crate::outcome::{self, Conclusion};
-use crate::{InFlight, QueueManager, destination};
+use crate::{Idle, InFlight, QueueManager, destination};
 use directory::Transport;
 use mail::queue::Outcome;
 use mail::{
@@ -13,9 +13,13 @@ use relay::{Call, Hosts, Parcel};
 use sender_auth::srs::Day;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use store::StoreError;
+use tokio::sync::oneshot;
 
+/// How long a connection is kept open for more to carry. Most servers bear it; opening another costs more.
+const IDLE_MAX: Duration = Duration::from_secs(2);
 /// How often an outcome is offered to a store that fails. What was delivered and cannot be written down would be
 /// delivered again.
 const OUTCOME_TRIES_MAX: u32 = 30;
@@ -43,6 +47,9 @@ pub async fn run(manager: Arc<QueueManager>, job: Job) {
         // Without an open connection a new courier is as good; the schedule knows better whether to send one.
         if line.is_open() || line.is_local {
             errand.job = manager.schedule().next_for(&errand.destination, deliver::now());
+        }
+        if errand.job.is_none() && line.is_open() {
+            errand.job = manager.wait_for_work(&errand).await;
         }
     }
     line.close().await;
@@ -79,6 +86,30 @@ struct Done {
 }
 
 impl QueueManager {
+    /// Waits with an open connection.
+    async fn wait_for_work(&self, errand: &InFlight) -> Option<Job> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let (hand, mut work) = oneshot::channel();
+        self.idle().push(Idle { number, destination: errand.destination.clone(), hand });
+        if self.is_stopping() {
+            self.idle().clear();
+        }
+        if let Ok(job) = tokio::time::timeout(IDLE_MAX, &mut work).await {
+            return job.ok();
+        }
+        let mut idle = self.idle();
+        let place = idle.iter().position(|waiting| waiting.number == number);
+        match place {
+            Some(place) => {
+                idle.swap_remove(place);
+                None
+            }
+            // Work was handed over just now.
+            None => work.try_recv().ok(),
+        }
+    }
+
     fn others_wait(&self, errand: &InFlight) -> bool {
         self.schedule().others_wait(&errand.destination, deliver::now())
     }
@@ -121,8 +152,10 @@ impl QueueManager {
         let gone = job.recipients.iter().filter(|number| !present.iter().any(|queued| queued.number == **number));
         let mut states: Vec<(u32, Option<QueueState>)> = gone.map(|number| (*number, None)).collect();
         let Some(first) = present.first() else { return Some(Done { states, ..Done::default() }) };
-        let transport = self.transport(&first.recipient.address, &message.envelope.reverse_path.to_string());
-        if destination(&transport, &first.recipient.address.domain, message.envelope.require_tls) != job.destination {
+        let sender = message.envelope.reverse_path.to_string();
+        let transport = self.transport(&first.recipient.address, &sender);
+        let demand = self.demand(&sender, message.envelope.require_tls);
+        if destination(&transport, &first.recipient.address.domain, demand) != job.destination {
             states.extend(present.iter().map(|queued| (queued.number, None)));
             return Some(Done { states, moved: moved(&message, &present), contact: None });
         }
@@ -195,7 +228,7 @@ impl QueueManager {
                 let others =
                     line.hosts.as_mut().is_some_and(|hosts| if is_fresh { hosts.next() } else { hosts.rewind() });
                 if !others {
-                    let cause = sent.loss.unwrap_or_else(|| lost());
+                    let cause = sent.loss.unwrap_or_else(lost);
                     let left = present.iter().filter(|queued| !attempts.contains_key(&queued.number));
                     let rest: Vec<_> = left.map(|queued| (queued.number, cause.clone())).collect();
                     attempts.extend(rest);
@@ -215,7 +248,8 @@ impl QueueManager {
         let Some(first) = left.first() else { return Ok(()) };
         let domain = &first.recipient.address.domain;
         if line.hosts.is_none() {
-            line.hosts = Some(self.house.relay.hosts(transport, domain, message.envelope.require_tls).await?);
+            let demand = self.demand(&message.envelope.reverse_path.to_string(), message.envelope.require_tls);
+            line.hosts = Some(self.house.relay.hosts(transport, domain, demand).await?);
         }
         let Some(hosts) = line.hosts.as_mut() else { return Err(lost()) };
         let login = match transport {

@@ -9,6 +9,7 @@ mod courier;
 mod local;
 mod outcome;
 mod report;
+mod tls_reports;
 
 pub use control::{ControlError, Listed, ListedRecipient, Selection};
 pub use outcome::About;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use store::{MailStore, StoreError};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use transport_security::Demand;
 
 /// Entries read from the store in one go when the queue is loaded.
 const LOADED_PER_STEP: usize = 5_000;
@@ -64,6 +66,8 @@ pub struct House {
 pub struct QueueManager {
     house: House,
     schedule: Mutex<Schedule>,
+    /// Couriers with an open connection and nothing to carry.
+    idle: Mutex<Vec<Idle>>,
     wake: Notify,
     stopping: AtomicBool,
 }
@@ -72,7 +76,8 @@ impl QueueManager {
     /// A manager with an empty schedule; [`run`](Self::run) loads it.
     pub fn new(house: House, settings: ScheduleSettings) -> Arc<QueueManager> {
         let schedule = Mutex::new(Schedule::new(settings, deliver::now()));
-        Arc::new(QueueManager { house, schedule, wake: Notify::new(), stopping: AtomicBool::new(false) })
+        let (idle, wake, stopping) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
+        Arc::new(QueueManager { house, schedule, idle, wake, stopping })
     }
 
     /// Loads the queue, then carries mail until `shutdown` ends.
@@ -83,6 +88,7 @@ impl QueueManager {
         tokio::pin!(load);
         let mut is_loaded = false;
         loop {
+            self.employ_idle();
             while let Some(job) = self.next_job() {
                 couriers.spawn(courier::run(self.clone(), job));
             }
@@ -101,10 +107,29 @@ impl QueueManager {
             }
         }
         self.stopping.store(true, Ordering::Release);
+        self.idle().clear();
         let rest = async { while couriers.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN_GRACE, rest).await.is_err() {
             tracing::info!("couriers cut off; what they carry is tried again at the next start");
         }
+    }
+
+    /// Gives what is due to couriers that wait with an open connection, before new ones are sent out.
+    fn employ_idle(&self) {
+        let now = deliver::now();
+        let mut idle = self.idle();
+        let mut schedule = self.schedule();
+        for place in (0..idle.len()).rev() {
+            let Some(job) = idle.get(place).and_then(|waiting| schedule.next_for(&waiting.destination, now)) else {
+                continue;
+            };
+            // A courier takes itself off the list before it goes, so that the job arrives.
+            let _ = idle.swap_remove(place).hand.send(job);
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next_job(&self) -> Option<queue::Job> {
@@ -142,11 +167,23 @@ impl QueueManager {
         tracing::info!(recipients = loaded, "queue loaded");
     }
 
-    /// REQUIRETLS asks more of a connection than others do, so that its mail has connections of its own.
     fn insert(&self, entry: &QueueEntry, require_tls: bool) {
         let transport = self.transport(&entry.address, &entry.sender);
-        let key = destination(&transport, &entry.address.domain, require_tls);
+        let demand = self.demand(&entry.sender, require_tls);
+        let key = destination(&transport, &entry.address.domain, demand);
         self.schedule().insert(entry, &key, deliver::now());
+    }
+
+    /// What mail of this sender wants of the way: reports about TLS must come through whatever TLS is like
+    /// (RFC 8460 §5.3).
+    fn demand(&self, sender: &str, require_tls: bool) -> Demand {
+        if require_tls {
+            Demand::Required
+        } else if tls_reports::is_sender(sender, &self.house.host_name, &self.house.directory) {
+            Demand::Optional
+        } else {
+            Demand::Ordinary
+        }
     }
 
     /// How mail for a recipient leaves.
@@ -200,7 +237,7 @@ impl QueueDoor for QueueManager {
     }
 
     fn flush(&self, domain: &Domain) -> bool {
-        let key = destination(&Transport::Direct, domain, false);
+        let key = destination(&Transport::Direct, domain, Demand::Ordinary);
         let waited = self.schedule().flush(Flush::Destination(&key), deliver::now());
         self.wake.notify_one();
         tracing::info!(%domain, waited, "queue run asked for");
@@ -208,13 +245,25 @@ impl QueueDoor for QueueManager {
     }
 }
 
-/// The unit of concurrency: transport and next hop.
-fn destination(transport: &Transport, domain: &Domain, require_tls: bool) -> DestinationKey {
-    let tls = if require_tls { " requiretls" } else { "" };
+/// The unit of concurrency: transport and next hop. What asks more of a connection than other mail, or less, has
+/// connections of its own.
+fn destination(transport: &Transport, domain: &Domain, demand: Demand) -> DestinationKey {
+    let tls = match demand {
+        Demand::Ordinary => "",
+        Demand::Required => " requiretls",
+        Demand::Optional => " tls-optional",
+    };
     match transport {
         Transport::Direct => DestinationKey::new(&format!("smtp:{domain}{tls}")),
         other => DestinationKey::new(&format!("{other}{tls}")),
     }
+}
+
+/// A courier that waits for work.
+struct Idle {
+    number: u64,
+    destination: DestinationKey,
+    hand: tokio::sync::oneshot::Sender<queue::Job>,
 }
 
 /// A job that is under way: whatever happens to its courier, the schedule hears of its end.

@@ -1,14 +1,15 @@
 //! The hosts of a destination, in the order in which they are tried (RFC 5321 §5.1).
 
 use crate::Relay;
+use crate::policy_fetch::StsFinding;
 use directory::{NextHop, Transport};
 use dns::{Failure, Mx, Name, Typed, mx};
 use mail::queue::Outcome;
 use mail::{Attempt, Domain, EnhancedStatus};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use transport_security::MxSecurity;
 use transport_security::dane;
+use transport_security::{Demand, Level, MxSecurity};
 
 /// Exchangers of one destination that are looked at; more is an attack or a mistake.
 const EXCHANGERS_MAX: usize = 100;
@@ -45,10 +46,47 @@ pub struct Hosts {
     pub(crate) domain: Domain,
     pub(crate) next_hop: Option<dane::NextHop>,
     pub(crate) mx: MxSecurity,
-    pub(crate) require_tls: bool,
+    /// What the message wants of the way.
+    pub(crate) demand: Demand,
+    /// What the configuration wants of it.
+    pub(crate) level: Level,
+    /// The MTA-STS policy of the next hop.
+    pub(crate) sts: StsFinding,
 }
 
 impl Hosts {
+    /// Places without MX records or a domain with policies.
+    fn new(places: Vec<Place>, port: u16, domain: &Domain, demand: Demand) -> Hosts {
+        Hosts {
+            places,
+            at: 0,
+            port,
+            is_lmtp: false,
+            domain: domain.clone(),
+            next_hop: None,
+            mx: MxSecurity::NotUsed,
+            demand,
+            level: Level::Published,
+            sts: StsFinding { policy: None, trouble: None },
+        }
+    }
+
+    /// Whether what the next hop publishes counts.
+    pub(crate) fn heeds_policies(&self) -> bool {
+        !self.is_lmtp
+            && match self.level {
+                Level::Published => self.demand != Demand::Optional,
+                Level::DaneOnly => true,
+                Level::Clear
+                | Level::Opportunistic
+                | Level::Encrypted
+                | Level::Verify
+                | Level::Secure
+                | Level::Names(_)
+                | Level::Fingerprint(_) => false,
+            }
+    }
+
     /// Passes on to the next host. False at the end of them.
     #[expect(clippy::should_implement_trait, reason = "an iterator would own what is only pointed at")]
     pub fn next(&mut self) -> bool {
@@ -64,47 +102,45 @@ impl Hosts {
 }
 
 impl Relay {
-    /// Finds the hosts for a domain by way of a transport. The error is the outcome for all recipients.
-    pub async fn hosts(&self, transport: &Transport, domain: &Domain, require_tls: bool) -> Result<Hosts, Attempt> {
+    /// Finds the hosts for a domain by way of a transport, and what protection they must have. The error is the outcome
+    /// for all recipients.
+    pub async fn hosts(&self, transport: &Transport, domain: &Domain, demand: Demand) -> Result<Hosts, Attempt> {
+        let mut hosts = self.way(transport, domain, demand).await?;
+        hosts.level = self.settings.level(&hosts.domain);
+        if let (Some(policies), Some(next_hop)) = (&self.policies, &hosts.next_hop)
+            && hosts.heeds_policies()
+        {
+            hosts.sts = policies.policy_for(&next_hop.domain).await;
+            self.observe_policy(&hosts);
+        }
+        Ok(hosts)
+    }
+
+    async fn way(&self, transport: &Transport, domain: &Domain, demand: Demand) -> Result<Hosts, Attempt> {
         let smtp = self.settings.smtp_port;
         match transport {
-            Transport::Direct => self.exchangers(domain, smtp, domain, require_tls).await,
+            Transport::Direct => self.exchangers(domain, smtp, demand).await,
             Transport::Smtp(hop) if hop.by_mx => {
-                self.exchangers(&hop.host, hop.port.unwrap_or(smtp), &hop.host, require_tls).await
+                self.exchangers(&hop.host, hop.port.unwrap_or(smtp), demand).await
             }
-            Transport::Smtp(hop) => single(hop, hop.port.unwrap_or(smtp), false, require_tls),
+            Transport::Smtp(hop) => single(hop, hop.port.unwrap_or(smtp), demand),
             Transport::Lmtp(hop) => {
-                single(hop, hop.port.unwrap_or(directory::transports::LMTP_PORT), true, require_tls)
+                let hosts = single(hop, hop.port.unwrap_or(directory::transports::LMTP_PORT), demand)?;
+                Ok(Hosts { is_lmtp: true, ..hosts })
             }
-            Transport::LmtpSocket(path) => Ok(Hosts {
-                places: vec![Place::Socket(path.clone())],
-                at: 0,
-                port: 0,
-                is_lmtp: true,
-                domain: domain.clone(),
-                next_hop: None,
-                mx: MxSecurity::NotUsed,
-                require_tls,
-            }),
+            Transport::LmtpSocket(path) => {
+                let hosts = Hosts::new(vec![Place::Socket(path.clone())], 0, domain, demand);
+                Ok(Hosts { is_lmtp: true, ..hosts })
+            }
             Transport::Local | Transport::Error(_) | Transport::Discard(_) => {
                 Err(finding(Outcome::Deferred, (4, 3, 5), "this transport has no next hop"))
             }
         }
     }
 
-    async fn exchangers(&self, of: &Domain, port: u16, domain: &Domain, require_tls: bool) -> Result<Hosts, Attempt> {
-        let hosts = |places, next_hop, mx| Hosts {
-            places,
-            at: 0,
-            port,
-            is_lmtp: false,
-            domain: domain.clone(),
-            next_hop,
-            mx,
-            require_tls,
-        };
+    async fn exchangers(&self, of: &Domain, port: u16, demand: Demand) -> Result<Hosts, Attempt> {
         if let Some(address) = literal(of) {
-            return Ok(hosts(vec![Place::Address(address)], None, MxSecurity::NotUsed));
+            return Ok(Hosts::new(vec![Place::Address(address)], port, of, demand));
         }
         let name = Name::try_from(of).map_err(|_| no_host(of))?;
         let found = mx(&*self.lookup, &name).await.map_err(|failure| lookup_failed(of, &failure))?;
@@ -121,11 +157,11 @@ impl Relay {
             if self.settings.is_own(of.as_str()) {
                 return Err(loops(of));
             }
-            return Ok(hosts(vec![Place::Host(name)], next_hop, MxSecurity::NotUsed));
+            return Ok(Hosts { next_hop, ..Hosts::new(vec![Place::Host(name)], port, of, demand) });
         }
-        let security = if found.is_secure() { MxSecurity::Secure } else { MxSecurity::Insecure };
+        let mx = if found.is_secure() { MxSecurity::Secure } else { MxSecurity::Insecure };
         let places = self.ordered(of, found)?;
-        Ok(hosts(places, next_hop, security))
+        Ok(Hosts { next_hop, mx, ..Hosts::new(places, port, of, demand) })
     }
 
     /// By preference, at random among equals; those that are as good as ourselves or worse are left out, so that mail
@@ -153,22 +189,13 @@ fn place_of(exchange: &Name) -> Place {
     Place::Host(exchange.clone())
 }
 
-fn single(hop: &NextHop, port: u16, is_lmtp: bool, require_tls: bool) -> Result<Hosts, Attempt> {
+fn single(hop: &NextHop, port: u16, demand: Demand) -> Result<Hosts, Attempt> {
     let place = match literal(&hop.host) {
         Some(address) => Place::Address(address),
         None => Place::Host(Name::try_from(&hop.host).map_err(|_| no_host(&hop.host))?),
     };
     let next_hop = Name::try_from(&hop.host).ok().map(dane::NextHop::plain);
-    Ok(Hosts {
-        places: vec![place],
-        at: 0,
-        port,
-        is_lmtp,
-        domain: hop.host.clone(),
-        next_hop,
-        mx: MxSecurity::NotUsed,
-        require_tls,
-    })
+    Ok(Hosts { next_hop, ..Hosts::new(vec![place], port, &hop.host, demand) })
 }
 
 /// The address of a literal such as `[192.0.2.1]`.
@@ -222,7 +249,7 @@ mod tests {
 
     async fn places(domain: &str) -> Result<Vec<String>, String> {
         let domain = Domain::parse(domain).unwrap();
-        match relay(ZONE, 25).hosts(&Transport::Direct, &domain, false).await {
+        match relay(ZONE, 25).hosts(&Transport::Direct, &domain, Demand::Ordinary).await {
             Ok(hosts) => Ok(hosts.places.iter().map(Place::to_string).collect()),
             Err(attempt) => Err(format!("{:?} {} {}", attempt.outcome, attempt.status, attempt.text)),
         }

@@ -7,12 +7,14 @@
 //! | --- | --- |
 //! | `hosts` | mail exchangers, their order, loops |
 //! | `open` | connecting, TLS, what to do where it fails |
+//! | `observe` | what reports about TLS say of it |
 //! | `call` | messages over an open session |
 //! | `wire` | the loop that carries `smtp_proto::client::Session` over a socket |
 //! | `tls` | rustls as the connecting side |
 
 mod call;
 mod hosts;
+mod observe;
 mod open;
 pub mod policy_fetch;
 #[cfg(test)]
@@ -22,6 +24,8 @@ mod wire;
 
 pub use call::{Call, Parcel, Sent};
 pub use hosts::Hosts;
+pub use observe::TlsObserver;
+pub use wire::{Stream, Wire};
 
 use dns::{Families, Lookup};
 use mail::Domain;
@@ -80,12 +84,18 @@ pub struct Relay {
     lookup: Arc<dyn Lookup>,
     trust: Trust,
     policies: Option<Policies>,
+    observer: Option<Arc<dyn TlsObserver>>,
 }
 
 impl Relay {
     /// A relay that asks `lookup` for hosts, and trusts the authorities of `trust` where certificates are demanded.
     pub fn new(settings: Settings, lookup: Arc<dyn Lookup>, trust: Trust, policies: Option<Policies>) -> Relay {
-        Relay { settings, lookup, trust, policies }
+        Relay { settings, lookup, trust, policies, observer: None }
+    }
+
+    /// The same, with somebody who hears how protected each session was.
+    pub fn observed_by(self, observer: Arc<dyn TlsObserver>) -> Relay {
+        Relay { observer: Some(observer), ..self }
     }
 
     /// Who looks up names.

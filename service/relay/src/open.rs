@@ -16,16 +16,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
-use transport_security::{Circumstances, Decision, Demand, Level, MxSecurity, Protection, TlsaFinding, Unmet, decide};
+use transport_security::{Circumstances, Decision, MxSecurity, Protection, TlsaFinding, Unmet, decide};
 
 /// Addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 8;
 
 /// One host, looked up and decided about.
-struct Target {
-    name: Option<Name>,
+pub(crate) struct Target {
+    pub(crate) name: Option<Name>,
     addresses: Vec<IpAddr>,
-    decision: Decision,
+    pub(crate) decision: Decision,
 }
 
 impl Relay {
@@ -60,6 +60,7 @@ impl Relay {
         }
         let target = self.target(hosts, place).await?;
         if let Protection::Refuse { status, cause, .. } = &target.decision.protection {
+            self.observe_refusal(hosts, &target);
             return Err(Attempt::finding(Outcome::Deferred, *status, &format!("{place}: {cause}")));
         }
         let mut last = finding(Outcome::Deferred, (4, 4, 1), &format!("{place} has no address"));
@@ -75,7 +76,6 @@ impl Relay {
 
     /// Looks a host up, and decides how the way to it must be protected.
     async fn target(&self, hosts: &Hosts, place: &Place) -> Result<Target, Attempt> {
-        let level = self.settings.level(&hosts.domain);
         let (name, found) = match place {
             Place::Address(address) => (None, vec![*address]),
             Place::Socket(_) => (None, Vec::new()),
@@ -85,44 +85,31 @@ impl Relay {
                 if found.records.is_empty() {
                     return Err(without_address(hosts, name, &found));
                 }
-                let decision = self.decide(hosts, Some(name), Some(&found), &level).await;
+                let decision = self.decide(hosts, Some(name), Some(&found)).await;
                 return Ok(Target { name: Some(name.clone()), addresses: first_of(found.records), decision });
             }
         };
-        let decision = self.decide(hosts, None, None, &level).await;
+        let decision = self.decide(hosts, None, None).await;
         Ok(Target { name, addresses: found, decision })
     }
 
-    async fn decide(
-        &self,
-        hosts: &Hosts,
-        host: Option<&Name>,
-        found: Option<&Typed<IpAddr>>,
-        level: &Level,
-    ) -> Decision {
-        let publishes = matches!(level, Level::Published | Level::DaneOnly) && !hosts.is_lmtp;
+    async fn decide(&self, hosts: &Hosts, host: Option<&Name>, found: Option<&Typed<IpAddr>>) -> Decision {
         let tlsa = match (host, found) {
-            (Some(host), Some(found)) if publishes && self.settings.dane => {
+            (Some(host), Some(found)) if hosts.heeds_policies() && self.settings.dane => {
                 find_tlsa(&*self.lookup, host, hosts.port, found).await
             }
             _ => TlsaFinding::NotSought,
         };
         let nowhere = dns_name_of(&hosts.domain);
         let next_hop = hosts.next_hop.clone().unwrap_or_else(|| transport_security::NextHop::plain(nowhere));
-        let sts = match &self.policies {
-            Some(policies) if publishes && hosts.next_hop.is_some() => {
-                policies.policy_for(&next_hop.domain).await.policy
-            }
-            _ => None,
-        };
         decide(&Circumstances {
             next_hop: &next_hop,
             host,
             mx: if hosts.is_lmtp { MxSecurity::NotUsed } else { hosts.mx },
             tlsa: &tlsa,
-            sts: sts.as_deref(),
-            level,
-            demand: if hosts.require_tls { Demand::Required } else { Demand::Ordinary },
+            sts: hosts.sts.policy.as_deref(),
+            level: &hosts.level,
+            demand: hosts.demand,
         })
     }
 
@@ -158,7 +145,7 @@ impl Relay {
             let config = self.config(protocol, if plan.is_some() { demand } else { TlsDemand::Never }, login);
             let wire =
                 Wire::new(Stream::Tcp(stream), Session::new(Arc::new(config), facts), self.settings.timeouts, plan);
-            match self.greet(wire, shown.clone(), Some(&target.decision)).await {
+            match self.greet(wire, shown.clone(), Some((hosts, target))).await {
                 Ok(call) => return Ok(call),
                 // RFC 7435 §3: where clear text would have done, a handshake that fails must not lose the mail.
                 Err((_, Some(failure))) if demand == TlsDemand::IfOffered => {
@@ -211,18 +198,24 @@ impl Relay {
         }
     }
 
-    /// Greeting, EHLO, TLS, login: until the session asks for a message. A handshake that failed is told apart.
+    /// Greeting, EHLO, TLS, login: until the session asks for a message. A handshake that failed is told apart. `way`:
+    /// where it leads, unless to a socket of this machine.
     async fn greet(
         &self,
         mut wire: Wire,
         shown: String,
-        decision: Option<&Decision>,
+        way: Option<(&Hosts, &Target)>,
     ) -> Result<Call, (Attempt, Option<TlsFailure>)> {
         loop {
-            match wire.question().await {
+            let question = wire.question().await;
+            if let (Some((hosts, target)), Some(Question::Idle { peer } | Question::Ended { peer, .. })) = (way, &question)
+            {
+                self.observe_session(hosts, target, peer, wire.tls.as_ref());
+            }
+            match question {
                 Some(Question::Idle { peer }) => {
                     // R217: whoever greets with our own name is us.
-                    if decision.is_some() && peer.name.as_deref().is_some_and(|name| self.settings.is_own(name)) {
+                    if way.is_some() && peer.name.as_deref().is_some_and(|name| self.settings.is_own(name)) {
                         wire.shut().await;
                         let text = format!("{shown} greets with our own name: mail loops back to myself");
                         return Err((finding(Outcome::Deferred, (4, 4, 6), &text), None));
@@ -237,6 +230,7 @@ impl Relay {
                         &peer.protection,
                         smtp_proto::client::Protection::Clear(InTheClear::NotOffered | InTheClear::Refused(_))
                     );
+                    let decision = way.map(|(_, target)| &target.decision);
                     let attempt = attempt_of(&ending, &shown, decision, failure.as_ref(), refused_tls);
                     // The farewell is said in passing.
                     let _ = timeout(self.settings.timeouts.quit, wire.question()).await;
@@ -268,7 +262,7 @@ fn attempt_of(
     };
     let status = unmet.zip(decision).and_then(|(unmet, decision)| decision.status_when(unmet));
     let text = match failure {
-        Some(failure) => format!("the TLS handshake failed: {failure}"),
+        Some(failure) => failure.to_string(),
         None => verdict.text.clone(),
     };
     let status = status.unwrap_or(verdict.status);

@@ -16,17 +16,19 @@ use transport_security::tls_rpt::ResultType;
 const READ_OCTETS: usize = 4 * 1024;
 
 /// What octets travel over.
-pub(crate) enum Stream {
+pub enum Stream {
+    /// TCP in the clear, or before STARTTLS.
     Tcp(TcpStream),
+    /// A UNIX socket.
     Unix(UnixStream),
-    // Boxed: the TLS state is large.
+    /// Inside TLS. Boxed: the TLS state is large.
     Tls(Box<TlsStream<TcpStream>>),
     /// While the handshake runs, and for good after it failed.
     Gone,
 }
 
 /// A session over a stream.
-pub(crate) struct Wire {
+pub struct Wire {
     stream: Stream,
     session: Session,
     origin: Instant,
@@ -38,10 +40,12 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
+    /// A session whose deadlines count from now. Without a plan, STARTTLS cannot be done and ends it.
     pub fn new(stream: Stream, session: Session, timeouts: Timeouts, plan: Option<TlsPlan>) -> Wire {
         Wire { stream, session, origin: Instant::now(), timeouts, plan, tls: None, is_broken: false }
     }
 
+    /// Answers the last question.
     pub fn answer(&mut self, answer: Answer) {
         self.session.answer(answer);
     }

@@ -3,8 +3,11 @@
 //! The validator asks for keys and delegations through [`Courier`], so that every packet goes the one guarded way of
 //! `exchange`. It gets to see only the records that matter to its question. Around it stands what it lacks: a bound on
 //! the questions that one proof may take, a short memory for keys and delegations, and a difference between "forged"
-//! and "could not be fetched", which it calls bogus alike. What it cannot do: trust anchors are keys, not DS records,
-//! and keys are not rolled over by RFC 5011.
+//! and "could not be fetched", which it calls bogus alike; and `reply` reads what it does not understand: wildcards in
+//! zones with NSEC, aliases made of DNAME records, aliases whose target is denied.
+//!
+//! What remains: trust anchors are keys, not DS records, and are not rolled over by RFC 5011. That a wildcard has no
+//! records of some type is called secure in zones with opt-out, where RFC 5155 §9.2 wants insecure.
 
 use crate::cache::Cache;
 use crate::exchange::Want;

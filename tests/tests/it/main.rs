@@ -15,6 +15,7 @@ mod internet;
 mod mbsync;
 mod neomutt;
 mod others;
+mod outbound;
 mod postfix;
 mod python;
 mod report;

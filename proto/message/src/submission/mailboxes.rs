@@ -117,7 +117,7 @@ fn mailbox(cursor: &mut Cursor<'_>) -> Result<Address, Fault> {
 }
 
 /// A run of quoted strings and of octets that mean nothing by themselves.
-fn word<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
+pub(super) fn word<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
     let start = cursor.rest();
     loop {
         match cursor.peek() {
@@ -147,7 +147,7 @@ fn quoted_string(cursor: &mut Cursor<'_>) -> Result<(), Fault> {
 }
 
 /// Passes over white space and comments, which have to end.
-fn skip_comments(cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+pub(super) fn skip_comments(cursor: &mut Cursor<'_>) -> Result<(), Fault> {
     loop {
         cursor.skip_space();
         if cursor.peek() != Some(b'(') {
@@ -199,7 +199,7 @@ fn in_brackets(cursor: &mut Cursor<'_>) -> Result<Address, Fault> {
     address(text)
 }
 
-fn address(text: &[u8]) -> Result<Address, Fault> {
+pub(super) fn address(text: &[u8]) -> Result<Address, Fault> {
     let text = std::str::from_utf8(trim(text)).map_err(|_| Fault::NotUtf8)?;
     match Address::parse(text) {
         Ok(_) if text.contains("=?") => Err(Fault::Encoded),

@@ -75,6 +75,16 @@ impl Tally {
         self.domains.get(domain).map_or(&[], Vec::as_slice)
     }
 
+    /// Forgets a domain, whose report is out.
+    pub fn remove(&mut self, domain: &str) {
+        self.domains.remove(domain);
+    }
+
+    /// Whether nothing is counted.
+    pub fn is_empty(&self) -> bool {
+        self.domains.is_empty()
+    }
+
     /// Adds what was counted elsewhere for the same day, within the limits.
     pub fn merge(&mut self, other: Tally) {
         for (domain, policies) in other.domains {

@@ -56,7 +56,8 @@ async fn a_reply_from_aside_is_not_heard() {
         _ => Act::Reply(asked.address(1)),
     })
     .await;
-    assert_eq!(addresses(&server.resolver().look_up(&name("mx.example"), A).await.unwrap()), ["192.0.2.1"]);
+    let resolver = server.resolver_with(impatient());
+    assert_eq!(addresses(&resolver.look_up(&name("mx.example"), A).await.unwrap()), ["192.0.2.1"]);
     assert_eq!(server.count(), 2, "asked again after silence");
 }
 

@@ -47,12 +47,12 @@ async fn r9_a_server_that_does_not() {
 #[tokio::test]
 async fn silence_says_nothing() {
     let server = Server::start(|_: &Asked| Act::Nothing).await;
-    let probed = probe(&server, settings()).await;
+    let probed = probe(&server, impatient()).await;
     assert_eq!(probed.holds, Mode::Trusting);
     assert!(probed.to_string().contains("No DNS server answers") && probed.servers[0].trouble.is_some(), "{probed}");
     let good = Server::start(authentic).await;
     let servers = vec![server.address, good.address];
-    let probed = Resolver::new(Settings { servers, ..settings() }).unwrap().probe(&dns::Name::root()).await;
+    let probed = Resolver::new(Settings { servers, ..impatient() }).unwrap().probe(&dns::Name::root()).await;
     assert_eq!(probed.holds, Mode::Trusting);
     assert!(probed.to_string().contains(&format!("No answer from {}.", server.address)), "{probed}");
 }

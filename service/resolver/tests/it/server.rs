@@ -179,9 +179,14 @@ async fn serve_tcp(listener: TcpListener, script: Script, log: Arc<Mutex<Vec<Ask
     }
 }
 
-/// Short waits: a test that waits at all waits for this.
+/// Long waits, for servers that answer however busy the machine is.
 pub fn settings() -> Settings {
-    Settings { try_timeout: Duration::from_millis(60), timeout: Duration::from_secs(5), ..Settings::default() }
+    Settings { try_timeout: Duration::from_secs(5), timeout: Duration::from_secs(30), ..Settings::default() }
+}
+
+/// Short waits, for servers that are silent.
+pub fn impatient() -> Settings {
+    Settings { try_timeout: Duration::from_millis(150), ..settings() }
 }
 
 pub fn name(text: &str) -> Name {

@@ -224,7 +224,6 @@ impl Session {
                 }
             }
             (Command::Data, 354) => return self.go_ahead(sending),
-            (Command::EmptyMessage, 200..=599) if reply.code != 421 => {}
             (Command::Mail, 400..=599) => {
                 sending.settle(&Fate::Refused { at: stage, reply: reply.clone() });
                 // Nothing is left of a transaction that did not begin; but what was sent after it may be.
@@ -233,6 +232,7 @@ impl Session {
             }
             (Command::Recipient(place), 400..=599) => refuse_recipient(&mut sending, place, &reply),
             (Command::Data, 400..=599) => sending.settle(&Fate::Refused { at: stage, reply: reply.clone() }),
+            (Command::EmptyMessage, 200..=299 | 400..=599) | (Command::Reset, 421) => {}
             (_, code) => return self.give_up_at(sending, stage, Loss::Broken(Fault::Unexpected(code))),
         }
         // RFC 5321 §3.8.

@@ -1,0 +1,530 @@
+//! Mail that leaves, into a simulated internet: routing, protection, failures at every step, reports.
+
+use peers::client::{Imap, Smtp};
+use peers::internet::Internet;
+use peers::internet::certificate::Leaf;
+use peers::internet::policy::Page;
+use peers::internet::script::{Act, Script, Stage};
+use peers::internet::zone::Zone;
+use peers::sender::{BRIAN, Sender};
+use peers::server::{PASSWORD, Port};
+use std::time::Duration;
+
+const TEXT: &str = "From: brian@example.net\r\nSubject: out\r\n\r\nhello\r\n";
+
+/// R207: by preference, past the dead, to the address where there is no MX; never to where nobody wants mail.
+#[test]
+fn r207_hosts_are_found_as_the_domain_says() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let (dead, second, bare) =
+        (internet.mta(Script::smtp())?, internet.mta(Script::smtp())?, internet.mta(Script::smtp())?);
+    dead.refuse();
+    internet.set_zones([
+        Zone::insecure("two.example")
+            .mx(10, "mx1.two.example")
+            .mx(20, "mx2.two.example")
+            .a("mx1.two.example", Internet::v4(&dead))
+            .a("mx2.two.example", Internet::v4(&second)),
+        Zone::insecure("bare.example").a("bare.example", Internet::v4(&bare)),
+        Zone::insecure("null.example").null_mx(),
+        Zone::insecure("loop.example").mx(10, "mx.example.net"),
+    ])?;
+    let sender = Sender::start(&internet, "")?;
+    sender.submit(&["a@two.example", "b@two.example"], TEXT)?;
+    let received = &second.wait_for_messages(1)?[0];
+    assert_eq!(received.accepted(), ["a@two.example", "b@two.example"], "one transaction for both");
+    assert_eq!(received.helo, "mx.example.net", "R209");
+    assert!(received.message().field("Received").is_some_and(|field| field.contains("by mx.example.net")));
+    assert!(received.message().field("Return-Path").is_none(), "RFC 5321 §4.4");
+    sender.submit(&["c@bare.example"], TEXT)?;
+    bare.wait_for_messages(1)?;
+    for (to, status) in [("x@null.example", "5.1.10"), ("x@nowhere.example", "5.1.2"), ("x@loop.example", "5.4.6")] {
+        let id = sender.submit(&[to], TEXT)?;
+        sender.wait_for_story(&id, "its sender was told in message")?;
+        assert!(sender.why(&id)?.contains(status), "{to}");
+    }
+    let reports = sender.wait_for_inbox(BRIAN, 4)?;
+    let report = reports.iter().find(|text| text.contains("null.example")).unwrap();
+    for part in [
+        "Return-Path: <>",
+        "Content-Type: multipart/report; report-type=delivery-status",
+        "Final-Recipient: rfc822; x@null.example",
+        "Action: failed",
+        "Status: 5.1.10",
+        "Auto-Submitted: auto-replied",
+    ] {
+        assert!(report.contains(part), "R98: {part}\n{report}");
+    }
+    sender.wait_until_empty()
+}
+
+/// R208, V43: what DANE says is done, and nothing goes in the clear where it says no.
+#[test]
+fn r208_v43_dane_is_followed() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let leaf = |name: &str| Leaf::of(name);
+    let good = internet.authority().issue(&leaf("mx.good.example"))?;
+    let aged = leaf("mx.aged.example").expired().self_signed()?;
+    let rsa = internet.authority().issue(&leaf("mx.anchor.example").rsa())?;
+    let plain = Script::smtp();
+    let mtas = [
+        internet.mta(Script::smtp().certificate(&good))?,
+        internet.mta(Script::smtp().certificate(&good))?,
+        internet.mta(Script::smtp().certificate(&aged))?,
+        internet.mta(Script::smtp().certificate(&rsa))?,
+        internet.mta(plain.clone())?,
+        internet.mta(plain)?,
+    ];
+    let [ok, wrong, expired, anchor, bare, open] = &mtas;
+    let zone = |zone: Zone, mta, host: &str| zone.mx(10, host).a(host, Internet::v4(mta));
+    internet.set_zones([
+        zone(Zone::secure("good.example"), ok, "mx.good.example").tlsa("mx.good.example", &good.tlsa(3, 1, 1)),
+        zone(Zone::secure("wrong.example"), wrong, "mx.wrong.example")
+            .tlsa("mx.wrong.example", &good.tlsa(3, 1, 1).wrong()),
+        zone(Zone::secure("aged.example"), expired, "mx.aged.example").tlsa("mx.aged.example", &aged.tlsa(3, 1, 1)),
+        zone(Zone::secure("anchor.example"), anchor, "mx.anchor.example")
+            .tlsa("mx.anchor.example", &internet.authority().tlsa(2, 0, 1)),
+        zone(Zone::secure("strip.example"), bare, "mx.strip.example").tlsa("mx.strip.example", &good.tlsa(3, 1, 1)),
+        zone(Zone::insecure("open.example"), open, "mx.open.example"),
+        zone(Zone::bogus("bogus.example"), ok, "mx.bogus.example"),
+        Zone::failing("dead.example"),
+    ])?;
+    let sender = Sender::start(&internet, "")?;
+    for (to, mta) in [("x@good.example", ok), ("x@aged.example", expired), ("x@anchor.example", anchor)] {
+        let id = sender.submit(&[to], TEXT)?;
+        let story = sender.wait_for_story(&id, "delivered to")?;
+        assert!(story.contains("Verified TLS connection (DANE)"), "{to}:\n{story}");
+        assert!(mta.wait_for_messages(1)?[0].tls.is_some());
+    }
+    let id = sender.submit(&["x@open.example"], TEXT)?;
+    assert!(sender.wait_for_story(&id, "delivered to")?.contains("in clear text"));
+    for (to, status) in [
+        ("x@wrong.example", "4.7.5"),
+        ("x@strip.example", "4.7.4"),
+        ("x@bogus.example", "4.7.5"),
+        ("x@dead.example", "4.4.3"),
+    ] {
+        let id = sender.submit(&[to], TEXT)?;
+        sender.wait_for_story(&id, "to be tried again at")?;
+        let list = sender.server.command(&["queue", "list", &id])?;
+        assert!(list.contains(status), "{to}:\n{list}");
+    }
+    assert!(wrong.messages().is_empty() && bare.messages().is_empty(), "never in the clear");
+    assert_eq!(sender.audit()?["waiting"], 4);
+    Ok(())
+}
+
+/// V44: MTA-STS in its modes.
+#[test]
+fn v44_mta_sts_is_followed() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let good = internet.authority().issue(&Leaf::of("mx.sts.example"))?;
+    let other = internet.authority().issue(&Leaf::of("elsewhere.example"))?;
+    let (ok, named, tested) = (
+        internet.mta(Script::smtp().certificate(&good))?,
+        internet.mta(Script::smtp().certificate(&other))?,
+        internet.mta(Script::smtp().certificate(&other))?,
+    );
+    let mut hosts = Vec::new();
+    for (domain, mode, mta) in
+        [("sts.example", "enforce", &ok), ("named.example", "enforce", &named), ("testing.example", "testing", &tested)]
+    {
+        let host = format!("mx.{domain}");
+        let site = internet.authority().issue(&Leaf::of(&format!("mta-sts.{domain}")))?;
+        let policy = internet.policy_host(Page::policy(&site, mode, &[&host], 86_400))?;
+        let address = match policy.address().ip() {
+            std::net::IpAddr::V4(address) => address,
+            std::net::IpAddr::V6(_) => unreachable!("the simulated internet has IPv4 only"),
+        };
+        internet.set_zone(
+            Zone::insecure(domain)
+                .mx(10, &host)
+                .a(&host, Internet::v4(mta))
+                .mta_sts("1")
+                .a(&format!("mta-sts.{domain}"), address),
+        )?;
+        hosts.push(policy);
+    }
+    let sender = Sender::start(&internet, "")?;
+    let id = sender.submit(&["x@sts.example"], TEXT)?;
+    assert!(sender.wait_for_story(&id, "delivered to")?.contains("Verified TLS connection (MTA-STS)"));
+    let id = sender.submit(&["x@testing.example"], TEXT)?;
+    assert!(!sender.wait_for_story(&id, "delivered to")?.contains("Verified"));
+    let id = sender.submit(&["x@named.example"], TEXT)?;
+    sender.wait_for_story(&id, "to be tried again at")?;
+    assert!(named.messages().is_empty());
+    sender.audit()?;
+    Ok(())
+}
+
+/// R208: opportunistic TLS must not lose mail that clear text would have brought.
+#[test]
+fn r208_broken_tls_is_no_reason_to_keep_mail() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let certificate = Leaf::of("anything").self_signed()?;
+    let acts = [
+        (Stage::StartTls, Act::reply("454 4.7.0 not now")),
+        (Stage::Handshake, Act::Close),
+        (Stage::Handshake, Act::Octets(b"220 not a handshake\r\n".to_vec())),
+    ];
+    let sender = Sender::start(&internet, "")?;
+    for (number, (stage, act)) in acts.into_iter().enumerate() {
+        let mta = internet.mta(Script::smtp().certificate(&certificate).when(stage, act))?;
+        let domain = format!("d{number}.example");
+        internet.set_zone(Zone::insecure(&domain).a(&domain, Internet::v4(&mta)))?;
+        let id = sender.submit(&[&format!("x@{domain}")], TEXT)?;
+        assert!(sender.wait_for_story(&id, "delivered to")?.contains("in clear text"), "{stage:?}");
+        assert_eq!(mta.wait_for_messages(1)?.len(), 1);
+    }
+    let mta = internet.mta(Script::smtp().certificate(&certificate))?;
+    internet.set_zone(Zone::insecure("self.example").a("self.example", Internet::v4(&mta)))?;
+    let id = sender.submit(&["x@self.example"], TEXT)?;
+    assert!(sender.wait_for_story(&id, "delivered to")?.contains("Untrusted TLS connection"));
+    sender.wait_until_empty()
+}
+
+/// A failure at every step, once: mail is delivered by the next try, and never lost.
+#[test]
+fn failures_at_every_step_only_delay() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let sender = Sender::start(&internet, "")?;
+    let steps = [
+        (Stage::Banner, Act::Close),
+        (Stage::Banner, Act::reply("421 4.3.2 later")),
+        (Stage::Banner, Act::reply("554 5.3.2 no")),
+        (Stage::Ehlo, Act::Close),
+        (Stage::Ehlo, Act::reply("421 4.3.2 later")),
+        (Stage::Mail, Act::Close),
+        (Stage::Mail, Act::reply("451 4.3.0 later")),
+        (Stage::Recipient, Act::reply("450 4.2.1 later")),
+        (Stage::Recipient, Act::Reset),
+        (Stage::Data, Act::reply("451 4.3.0 later")),
+        (Stage::Data, Act::Close),
+        (Stage::Content, Act::Close),
+        (Stage::End, Act::reply("452 4.3.1 full")),
+        (Stage::End, Act::Reset),
+    ];
+    let mut expected = Vec::new();
+    for (number, (stage, act)) in steps.iter().enumerate() {
+        let mta = internet.mta(Script::smtp().when_times(1, *stage, act.clone()))?;
+        let domain = format!("f{number}.example");
+        internet.set_zone(Zone::insecure(&domain).a(&domain, Internet::v4(&mta)))?;
+        let id = sender.submit(&[&format!("x@{domain}")], TEXT)?;
+        expected.push((id, mta, *stage));
+    }
+    for (id, mta, stage) in &expected {
+        let story = sender.wait_for_story(id, "delivered to")?;
+        assert!(!mta.messages().is_empty(), "{stage:?}:\n{story}");
+    }
+    sender.wait_until_empty()
+}
+
+/// Refusals for good come back to the sender, each recipient with its own reason; V13: nothing of them is believed.
+#[test]
+fn v13_refusals_come_back_with_their_reasons() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let mta = internet.mta(
+        Script::smtp()
+            .recipient("nobody@*", "550 5.1.1 no such user here")
+            .recipient("odd@*", "550 5.7.1 \u{1b}[31m<script>")
+            .recipient("full@*", "452 4.2.2 mailbox full"),
+    )?;
+    internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
+    let sender = Sender::start(&internet, "")?;
+    let to = ["ok@far.example", "nobody@far.example", "odd@far.example", "full@far.example"];
+    let id = sender.submit(&to, TEXT)?;
+    let reports = sender.wait_for_inbox(BRIAN, 2)?;
+    let report = reports.last().unwrap();
+    assert!(report.contains("Diagnostic-Code: smtp; 550 5.1.1 no such user here"), "{report}");
+    assert!(!report.contains('\u{1b}') && !report.contains("ok@far.example: "), "{report}");
+    assert_eq!(mta.wait_for_messages(1)?[0].accepted(), ["ok@far.example"]);
+    let list = sender.server.command(&["queue", "list", &id])?;
+    assert!(list.contains("full@far.example") && list.contains("452 4.2.2 mailbox full"), "{list}");
+    sender.server.command(&["queue", "bounce", &id, "--because", "enough"])?;
+    let reports = sender.wait_for_inbox(BRIAN, 3)?;
+    assert!(reports.last().unwrap().contains("enough"), "R143");
+    sender.wait_until_empty()
+}
+
+/// R212: reports about reports are not sent, and nothing waits for ever.
+#[test]
+fn r212_double_bounces_end() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let mta = internet.mta(Script::smtp().recipient("*", "550 5.1.1 nobody is here"))?;
+    internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
+    let sender = Sender::start(&internet, "")?;
+    let mut smtp = Smtp::connect(sender.server.port(Port::Mx))?;
+    let reply = smtp.send("gone@far.example", &["x@far.example"], TEXT)?;
+    let id = reply.rsplit(' ').next().unwrap().trim();
+    sender.wait_for_story(id, "its sender was told in message")?;
+    sender.wait_until_empty()?;
+    let stories = sender.server.command(&["why", "gone@far.example"])?;
+    assert!(stories.contains("reports about reports are not sent"), "{stories}");
+    Ok(())
+}
+
+/// R216: a destination bears so many connections, and they are used again.
+#[test]
+fn r216_connections_are_bounded_and_used_again() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let mta = internet.mta(Script::smtp().when(Stage::End, Act::Delay(Duration::from_millis(5))))?;
+    internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
+    let sender = Sender::start(&internet, "")?;
+    let mut smtp = Smtp::connect(sender.server.port(Port::Mx))?;
+    for number in 0..500 {
+        smtp.send(BRIAN, &[&format!("x{number}@far.example")], TEXT)?;
+    }
+    mta.wait_for_messages(500)?;
+    assert!(mta.open_max() <= 20, "{} at once", mta.open_max());
+    let connections = mta.connections().len();
+    assert!(connections < 250, "{connections} connections for 500 messages");
+    sender.wait_until_empty()
+}
+
+/// A destination that is down costs the others nothing.
+#[test]
+fn a_black_hole_delays_nobody_else() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let (hole, mta) = (internet.black_hole()?, internet.mta(Script::smtp())?);
+    internet.set_zones([
+        Zone::insecure("hole.example").a("hole.example", hole),
+        Zone::insecure("far.example").a("far.example", Internet::v4(&mta)),
+    ])?;
+    let sender = Sender::start(&internet, "connections = 8\n")?;
+    for number in 0..40 {
+        sender.submit(&[&format!("x{number}@hole.example")], TEXT)?;
+    }
+    let begun = std::time::Instant::now();
+    sender.submit(&["x@far.example"], TEXT)?;
+    mta.wait_for_messages(1)?;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    sender.audit()?;
+    Ok(())
+}
+
+/// R144, R149: mail for relay domains waits for better exchangers and goes to them only.
+#[test]
+fn r144_backup_for_another_house() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let primary = internet.mta(Script::smtp())?;
+    internet.set_zone(
+        Zone::insecure("notexample.net")
+            .mx(10, "mx.notexample.net")
+            .mx(20, "mx.example.net")
+            .a("mx.notexample.net", Internet::v4(&primary)),
+    )?;
+    primary.refuse();
+    let sender = Sender::start(&internet, "")?;
+    sender.server.edit("relay_domains", |text| format!("{text}\nnotexample.net\n"))?;
+    sender.server.command(&["reload"])?;
+    let mut smtp = Smtp::connect(sender.server.port(Port::Mx))?;
+    let reply = smtp.send("you@elsewhere.example", &["any@notexample.net"], TEXT)?;
+    let id = reply.rsplit(' ').next().unwrap().trim().to_owned();
+    sender.wait_for_story(&id, "to be tried again at")?;
+    primary.listen()?;
+    assert!(smtp.command("ETRN notexample.net", 2)?.contains("250"), "R97");
+    assert_eq!(primary.wait_for_messages(1)?[0].reverse_path, "you@elsewhere.example");
+    assert!(smtp.command("ETRN elsewhere.example", 4)?.contains("459"));
+    sender.wait_until_empty()
+}
+
+/// What an alias sends on carries a reverse-path of ours, and reports find their way back.
+#[test]
+fn forwarded_mail_is_rewritten_and_its_reports_return() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let (there, origin) = (internet.mta(Script::smtp())?, internet.mta(Script::smtp())?);
+    internet.set_zones([
+        Zone::insecure("there.example").a("there.example", Internet::v4(&there)),
+        Zone::insecure("origin.example").a("origin.example", Internet::v4(&origin)),
+    ])?;
+    let sender = Sender::start(&internet, "")?;
+    sender.server.command(&["alias", "add", "away@example.net", "me@there.example"])?;
+    let mut smtp = Smtp::connect(sender.server.port(Port::Mx))?;
+    smtp.send("you@origin.example", &["away@example.net"], TEXT)?;
+    let rewritten = there.wait_for_messages(1)?[0].reverse_path.clone();
+    assert!(rewritten.starts_with("SRS0=") && rewritten.ends_with("@mx.example.net"), "{rewritten}");
+    smtp.send("", &[&rewritten], "Subject: report\r\n\r\nx\r\n")?;
+    let returned = &origin.wait_for_messages(1)?[0];
+    assert_eq!((returned.reverse_path.as_str(), returned.accepted()), ("", vec!["you@origin.example"]));
+    assert!(smtp.send("you@origin.example", &[&rewritten], TEXT).is_err(), "reports only");
+    sender.wait_until_empty()
+}
+
+/// R139, R140, R142: what the table of logins says holds at once; held mail survives a crash and goes on when released.
+#[test]
+fn r139_r142_logins_are_held_and_refused_at_once() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let mta = internet.mta(Script::smtp())?;
+    internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
+    let mut sender = Sender::start(&internet, "")?;
+    sender.server.edit("sasl_access", |text| format!("{text}\nbrian@example.net HOLD\n"))?;
+    sender.server.command(&["reload"])?;
+    let submit = |port: u16| {
+        let out = std::process::Command::new("swaks")
+            .args([
+                "--server",
+                &format!("127.0.0.1:{port}"),
+                "--tls",
+                "--auth-user",
+                BRIAN,
+                "--auth-password",
+                PASSWORD,
+            ])
+            .args(["--from", BRIAN, "--to", "x@far.example,notbrian@example.net", "--header", "Subject: held"])
+            .output()?;
+        anyhow::Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    // The demonstration trusts loopback, and `permit_mynetworks` comes before the table of logins (R137).
+    sender.server.stop()?;
+    sender.server.edit("pillarbox.toml", |text| format!("{text}\n[policy]\ntrusted_networks = []\n"))?;
+    sender.server.launch(&[])?;
+    let transcript = submit(sender.server.port(Port::Submission))?;
+    assert!(transcript.contains("250 2.0.0 Ok: queued as "), "{transcript}");
+    let list = sender.server.command(&["queue", "list"])?;
+    assert!(list.contains("!") && list.contains("held"), "{list}");
+    sender.server.kill()?;
+    sender.server.launch(&[])?;
+    assert!(mta.messages().is_empty() && sender.audit()?["held"] == 2);
+    sender.server.command(&["queue", "release", "--all"])?;
+    mta.wait_for_messages(1)?;
+    sender.wait_for_inbox("notbrian@example.net", 1)?;
+    sender.wait_until_empty()?;
+    sender.server.edit("sasl_access", |text| text.replace("HOLD", "REJECT"))?;
+    sender.server.command(&["reload"])?;
+    let transcript = submit(sender.server.port(Port::Submission))?;
+    assert!(
+        transcript.contains("554 5.7.1 <brian@example.net>: SASL login name rejected: Access denied"),
+        "{transcript}"
+    );
+    Ok(())
+}
+
+/// R98: reports of delivery, where they were asked for, from here and from the next hop that does not report itself.
+#[test]
+fn r98_delivery_is_reported_where_it_was_asked_for() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let (silent, reporting) = (internet.mta(Script::smtp().without("DSN"))?, internet.mta(Script::smtp().with("DSN"))?);
+    internet.set_zones([
+        Zone::insecure("silent.example").a("silent.example", Internet::v4(&silent)),
+        Zone::insecure("far.example").a("far.example", Internet::v4(&reporting)),
+    ])?;
+    let sender = Sender::start(&internet, "")?;
+    let mut smtp = Smtp::connect(sender.server.port(Port::Mx))?;
+    smtp.command(&format!("MAIL FROM:<{BRIAN}> RET=HDRS ENVID=e+2B1"), 2)?;
+    for to in ["x@silent.example", "x@far.example", "notbrian@example.net"] {
+        smtp.command(&format!("RCPT TO:<{to}> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;o+2B{to}"), 2)?;
+    }
+    smtp.command("DATA", 3)?;
+    smtp.command(&format!("{TEXT}."), 2)?;
+    let passed_on = &reporting.wait_for_messages(1)?[0];
+    assert!(passed_on.parameters.iter().any(|parameter| parameter == "ENVID=e+2B1"), "{:?}", passed_on.parameters);
+    assert!(passed_on.recipients[0].parameters.iter().any(|one| one.starts_with("NOTIFY=")));
+    sender.wait_for_inbox("notbrian@example.net", 1)?;
+    let reports = sender.wait_for_inbox(BRIAN, 3)?;
+    let about = |what: &str| reports.iter().find(|text| text.contains(what)).cloned().unwrap_or_default();
+    assert!(about("x@silent.example").contains("Action: relayed"), "{reports:?}");
+    assert!(about("notbrian@example.net").contains("Action: delivered"), "{reports:?}");
+    assert!(about("Original-Envelope-Id: e+1").contains("rfc822; o+"), "{reports:?}");
+    assert!(!reports.iter().any(|text| text.contains("Final-Recipient: rfc822; x@far.example")));
+    sender.wait_until_empty()
+}
+
+/// R150, R151, R155, R164, R103: submitted mail is scrubbed, completed and signed before it leaves.
+#[test]
+fn r150_r164_submitted_mail_is_scrubbed_and_signed() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let mta = internet.mta(Script::smtp())?;
+    internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
+    let mut sender = Sender::start(&internet, "")?;
+    sender.server.stop()?;
+    sender.server.edit("pillarbox.toml", |text| format!("{text}\n[submission]\nheader_rules = \"rules\"\n"))?;
+    let rules = "/^Received:.*with ESMTPSA/ IGNORE\n/^User-Agent:/ IGNORE\n/^X-Mailer:/ IGNORE\n\
+                 /^X-Originating-IP:/ IGNORE\n";
+    std::fs::write(sender.server.folder.join("rules"), rules)?;
+    sender.server.command(&["dkim", "key", "example.net"])?;
+    sender.server.launch(&[])?;
+    let out = std::process::Command::new("swaks")
+        .args(["--server", &format!("127.0.0.1:{}", sender.server.port(Port::Submission)), "--tls"])
+        .args(["--auth-user", BRIAN, "--auth-password", PASSWORD, "--from", BRIAN, "--to", "x@far.example"])
+        .args([
+            "--data",
+            "From: brian@example.net\\nX-Mailer:\\n t\\nUser-Agent: u\\nX-Originating-IP: [10.0.0.1]\\n\\nb\\n",
+        ])
+        .output()?;
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    let message = mta.wait_for_messages(1)?[0].message();
+    let text = message.text();
+    for gone in ["X-Mailer", "User-Agent", "10.0.0.1", "ESMTPSA", "127.0.0.1"] {
+        assert!(!text.contains(gone), "{gone}:\n{text}");
+    }
+    assert!(message.field("Date").is_some() && message.field("Message-ID").is_some(), "R103:\n{text}");
+    let signatures = text.matches("DKIM-Signature:").count();
+    assert_eq!(signatures, 2, "RSA and Ed25519:\n{text}");
+    assert!(text.contains("d=example.net;"), "{text}");
+    Ok(())
+}
+
+/// R205: a copy of everything, with its envelope, for the archive.
+#[test]
+fn r205_everything_is_archived() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let mta = internet.mta(Script::smtp())?;
+    internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
+    let sender = Sender::start(&internet, "\n[archive]\naddress = \"notbrian@example.net\"\n")?;
+    sender.submit(&["x@far.example"], TEXT)?;
+    let copy = sender.wait_for_inbox("notbrian@example.net", 1)?.remove(0);
+    assert!(copy.contains("X-Envelope-From: <brian@example.net>") && copy.contains("X-Envelope-To: <x@far.example>"));
+    mta.wait_for_messages(1)?;
+    sender.wait_until_empty()
+}
+
+/// `kill -9` in a storm of outbound mail: what was acknowledged arrives; only what SMTP forces comes twice.
+#[test]
+fn nothing_is_lost_by_kill_9_in_a_storm() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let mta = internet.mta(Script::smtp().when(Stage::End, Act::Delay(Duration::from_millis(2))))?;
+    internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
+    let mut sender = Sender::start(&internet, "")?;
+    let mut accepted = std::collections::BTreeSet::new();
+    for round in 0..4 {
+        let port = sender.server.port(Port::Mx);
+        let stormers: Vec<_> = (0..4)
+            .map(|stormer| {
+                std::thread::spawn(move || {
+                    let mut taken = Vec::new();
+                    let Ok(mut smtp) = Smtp::connect(port) else { return taken };
+                    for number in 0.. {
+                        let to = format!("r{round}s{stormer}n{number}@far.example");
+                        match smtp.send(BRIAN, &[&to], TEXT) {
+                            Ok(_) => taken.push(to),
+                            Err(_) => return taken,
+                        }
+                    }
+                    taken
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(700));
+        sender.server.kill()?;
+        for stormer in stormers {
+            accepted.extend(stormer.join().unwrap());
+        }
+        sender.server.launch(&[])?;
+        sender.audit()?;
+    }
+    sender.wait_until_empty()?;
+    let mut arrived = std::collections::BTreeMap::new();
+    for message in mta.messages() {
+        for to in message.accepted() {
+            *arrived.entry(to.to_owned()).or_insert(0) += 1;
+        }
+    }
+    let lost: Vec<_> = accepted.iter().filter(|to| !arrived.contains_key(*to)).collect();
+    assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), accepted.len());
+    let twice = arrived.values().filter(|count| **count > 1).count();
+    // At each kill every open connection may have had its acknowledgement on the way.
+    assert!(twice <= 4 * 20, "{twice} of {} arrived twice", accepted.len());
+    assert!(accepted.len() > 100, "{} accepted: no storm", accepted.len());
+    assert!(Imap::login(sender.server.port(Port::Imaps), BRIAN, PASSWORD)?.texts("INBOX")?.len() == 1, "no reports");
+    Ok(())
+}
