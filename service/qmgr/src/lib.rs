@@ -14,6 +14,7 @@ mod tls_reports;
 pub use control::{ControlError, Listed, ListedRecipient, Selection};
 pub use outcome::About;
 pub use report::Reporter;
+pub use tls_reports::{TlsJournal, TlsReports, TlsReportsDesk};
 
 use deliver::{QueueDoor, Queued};
 use directory::{Directory, DomainClass, NextHop, Transport};

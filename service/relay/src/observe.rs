@@ -83,7 +83,7 @@ impl Relay {
 
     /// Who hears of sessions, and under which domain.
     fn observer_of<'a>(&'a self, hosts: &'a Hosts) -> Option<(&'a dyn TlsObserver, &'a Name)> {
-        // A report's own delivery honours no policy (RFC 8460 §5.3), and a report about it would lead to the next one.
+        // RFC 8460 §3: the delivery of a report is not told of, or each report would lead to the next.
         let is_told = hosts.heeds_policies() && hosts.demand != Demand::Optional;
         let next_hop = hosts.next_hop.as_ref().filter(|_| is_told)?;
         Some((self.observer.as_deref()?, &next_hop.domain))
