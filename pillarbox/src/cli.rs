@@ -63,6 +63,9 @@ pub enum Command {
     /// Keys that sign the mail of our domains.
     #[command(subcommand)]
     Dkim(DkimCommand),
+    /// The records that our domains and this host need in DNS.
+    #[command(subcommand)]
+    Dns(DnsCommand),
     /// Passwords.
     #[command(subcommand)]
     Password(PasswordCommand),
@@ -75,6 +78,9 @@ pub enum Command {
     /// Submit a message from this machine, as sendmail(8) does. Also run when the program is called `sendmail`, `mailq` or
     /// `newaliases`.
     Sendmail(Sendmail),
+    /// Reports about TLS that other servers send about ours (RFC 8460).
+    #[command(subcommand)]
+    TlsReport(TlsReportCommand),
     /// Tell what happened to a message, every decision with its evidence, and where it is now.
     Why(Why),
     /// Check the store, message by message. The server must not be running.
@@ -300,6 +306,33 @@ pub enum DkimAlgorithm {
     Both,
 }
 
+/// `dns`
+#[derive(Debug, Subcommand)]
+pub enum DnsCommand {
+    /// Print what to publish, as lines of a zone file; what only you can know is a comment in angle brackets.
+    Records {
+        /// Which domains; all of ours without.
+        domains: Vec<String>,
+        /// A certificate or key that will be used on port 25 later: its TLSA record must be there before.
+        #[arg(long = "next-key", value_name = "FILE")]
+        next_keys: Vec<PathBuf>,
+    },
+    /// Look every record up, and say how it is. Fails when mail would not arrive or would fail checks.
+    Check {
+        /// Which domains; all of ours without.
+        domains: Vec<String>,
+        /// A certificate or key that will be used on port 25 later.
+        #[arg(long = "next-key", value_name = "FILE")]
+        next_keys: Vec<PathBuf>,
+        /// Block lists in which to look for our addresses, such as zen.example.
+        #[arg(long, value_name = "LIST", value_delimiter = ',')]
+        blocklists: Vec<String>,
+        /// Ask this DNS server instead of the configured ones, `address` or `address:port`.
+        #[arg(long = "server", value_name = "SERVER")]
+        servers: Vec<String>,
+    },
+}
+
 /// `queue`
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
@@ -433,6 +466,16 @@ under the name sendmail.
 
 Exit status (sysexits): 0 the server has the message; 64 usage; 65 wrong or too large message; 67 unknown recipient;
 68 unknown domain; 69 refused; 74 input; 75 try again later; 77 not allowed.";
+
+/// `tls-report`
+#[derive(Debug, Subcommand)]
+pub enum TlsReportCommand {
+    /// Say in plain words what a report says: totals for each policy, failures by kind and host.
+    Show {
+        /// The report, compressed or not, or the whole message that carries it; `-` for the standard input.
+        file: PathBuf,
+    },
+}
 
 /// `why`
 #[derive(Debug, Args)]

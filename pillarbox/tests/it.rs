@@ -6,6 +6,8 @@ mod commands;
 mod dialogues;
 #[path = "it/dkim.rs"]
 mod dkim;
+#[path = "it/dns.rs"]
+mod dns;
 #[path = "../../proto/imap-proto/tests/it/history.rs"]
 mod imap_history;
 #[path = "it/past.rs"]
@@ -14,6 +16,8 @@ mod past;
 mod pop3_maildrop;
 #[path = "it/program.rs"]
 mod program;
+#[path = "it/sendmail.rs"]
+mod sendmail;
 #[path = "it/server.rs"]
 mod server;
 #[path = "it/signals.rs"]

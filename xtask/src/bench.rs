@@ -1,9 +1,10 @@
 //! `cargo xtask bench`: pillarbox beside the reference stack (Postfix and Dovecot) on the same machine in one run.
 //!
 //! The reference and the load generators lie outside this repository, in the folder that `PILLARBOX_REFERENCE` names:
-//! `baseline/` (setup, start, stop) and `load/` (one JSON line a result). Figures are medians with their spread, and
-//! ratios; never a test that can fail.
+//! `baseline/` (setup, start, stop) and `load/` (one JSON line a result). Mail that leaves (`outbound`) needs neither,
+//! only an installed Postfix. Figures are medians with their spread, and ratios; never a test that can fail.
 
+mod outbound;
 mod report;
 mod subject;
 
@@ -16,11 +17,62 @@ use subject::Subject;
 /// Where the reference lies unless the environment says otherwise.
 const REFERENCE: &str = "../shared";
 
-/// Runs both servers in turn under the same load and writes `docs/book/performance.md`.
+/// Where the figures go.
+const PAGE: &str = "docs/book/performance.md";
+
+/// Runs both servers in turn under the same load and writes `docs/book/performance.md`. A group, `inbound` or `outbound`,
+/// may be named; its part of the page alone is written then.
 pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
-    let runs = run::number(arguments, "--runs", 3)?;
-    let big = run::number(arguments, "--big", 100_000)?;
+    let group = arguments.first().map(String::as_str).filter(|argument| !argument.starts_with("--"));
+    ensure!(group.is_none_or(|group| ["inbound", "outbound"].contains(&group)), "the groups are inbound and outbound");
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let runs = run::number(arguments, "--runs", if quick { 1 } else { 3 })?;
     let only = arguments.iter().position(|argument| argument == "--only").and_then(|at| arguments.get(at + 1));
+    let only = only.map(String::as_str);
+    if std::env::var_os("PILLARBOX_BIN").is_none() {
+        run::run("cargo", &["build", "--locked", "--release", "--package", "pillarbox"])?;
+    }
+    let lab = std::env::temp_dir().join(format!("pillarbox-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&lab)?;
+    let mut page = std::fs::read_to_string(PAGE)?;
+    if group != Some("outbound") {
+        let big = run::number(arguments, "--big", if quick { 2_000 } else { 100_000 })?;
+        let sections = report::section(&page, outbound::HEADING).map(str::to_owned);
+        page = inbound(&lab, runs, big, only)?;
+        if let Some(section) = sections {
+            page = report::with_section(&page, outbound::HEADING, &section);
+        }
+    }
+    if group != Some("inbound") {
+        let size = outbound_size(arguments, quick, runs)?;
+        let section = outbound::section(&outbound::measure(&lab, size, only)?, size);
+        page = report::with_section(&page, outbound::HEADING, &section);
+    }
+    match group {
+        Some("outbound") => print!("{}", report::section(&page, outbound::HEADING).unwrap_or_default()),
+        _ => print!("{page}"),
+    }
+    if only.is_none() && !quick {
+        std::fs::write(PAGE, page)?;
+    }
+    eprintln!("raw results: {}", lab.display());
+    Ok(())
+}
+
+/// How much of what leaves is measured; `quick` only shows that it can be.
+fn outbound_size(arguments: &[String], quick: bool, runs: u64) -> anyhow::Result<outbound::Size> {
+    Ok(outbound::Size {
+        runs,
+        messages: run::number(arguments, "--messages", if quick { 200 } else { 6_000 })?,
+        rate: 50,
+        seconds: if quick { 2 } else { 10 },
+        queue: run::number(arguments, "--queue", if quick { 1_000 } else { 100_000 })?,
+        queue_reference: if quick { 200 } else { 10_000 },
+    })
+}
+
+/// Mail that comes in and is read: the whole reference stack beside pillarbox.
+fn inbound(lab: &Path, runs: u64, big: u64, only: Option<&str>) -> anyhow::Result<String> {
     let reference = PathBuf::from(std::env::var_os("PILLARBOX_REFERENCE").unwrap_or_else(|| REFERENCE.into()));
     let reference = reference.canonicalize().unwrap_or(reference);
     ensure!(
@@ -28,27 +80,18 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
         "the reference stack is not at {}; name its folder in PILLARBOX_REFERENCE",
         reference.display()
     );
-    run::run("cargo", &["build", "--locked", "--release", "--package", "pillarbox"])?;
     script(&reference, "load/build", &[], &[])?;
-    let lab = std::env::temp_dir().join(format!("pillarbox-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&lab)?;
-    let load = Load { reference: reference.clone(), results: lab.clone(), runs, big };
+    let load = Load { reference: reference.clone(), results: lab.to_owned(), runs, big };
     let mut all = Vec::new();
     if only.is_none_or(|only| only == "reference") {
         let stack = subject::Stack::start(&reference)?;
         all.push(load.measure(&stack)?);
     }
     if only.is_none_or(|only| only == "pillarbox") {
-        let pillarbox = subject::Pillarbox::start(&lab)?;
+        let pillarbox = subject::Pillarbox::start(lab)?;
         all.push(load.measure(&pillarbox)?);
     }
-    let page = report::page(&all, runs, big);
-    print!("{page}");
-    if only.is_none() {
-        std::fs::write("docs/book/performance.md", page)?;
-    }
-    eprintln!("raw results: {}", lab.display());
-    Ok(())
+    Ok(report::page(&all, runs, big))
 }
 
 /// The load generators.

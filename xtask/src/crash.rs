@@ -1,19 +1,38 @@
 //! `cargo xtask crash`: `kill -9` at random moments under load, restart, check every promise.
 
+mod outbound;
+
 use crate::run;
+use anyhow::bail;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Kills the release binary so many times. `--seed` repeats the choices of a storm.
+/// Kills the release binary, or that of `PILLARBOX_BIN`, so many times. `--seed` repeats the choices of a storm;
+/// `outbound` storms mail that leaves instead of mailboxes.
 pub fn crash(arguments: &[String]) -> anyhow::Result<()> {
     let kills = run::number(arguments, "--kills", 10)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let seed = run::number(arguments, "--seed", now)?;
-    run::run("cargo", &["build", "--locked", "--release", "--package", "pillarbox"])?;
+    if std::env::var_os("PILLARBOX_BIN").is_none() {
+        run::run("cargo", &["build", "--locked", "--release", "--package", "pillarbox"])?;
+    }
     eprintln!("crash: {kills} kills, seed {seed}");
-    let tally = peers::storm::run(kills, seed, |line| eprintln!("{line}"))?;
-    println!(
-        "crash: {} kills, {} messages, {} of them without an answer when the server died; every promise kept; longest restart {} ms",
-        tally.kills, tally.acknowledged, tally.unanswered, tally.restart_max_ms
-    );
+    match arguments.first().map(String::as_str) {
+        Some("outbound") => {
+            let tally = outbound::run(kills, seed, |line| eprintln!("{line}"))?;
+            println!(
+                "crash outbound: {kills} kills, {} recipients acknowledged, every one reached the sink, {} more than once; \
+                 mail is conserved; longest restart {} ms",
+                tally.acknowledged, tally.repeated, tally.restart_max_ms
+            );
+        }
+        Some(group) if !group.starts_with("--") => bail!("crash knows no `{group}`, only `outbound`"),
+        _ => {
+            let tally = peers::storm::run(kills, seed, |line| eprintln!("{line}"))?;
+            println!(
+                "crash: {} kills, {} messages, {} of them without an answer when the server died; every promise kept; longest restart {} ms",
+                tally.kills, tally.acknowledged, tally.unanswered, tally.restart_max_ms
+            );
+        }
+    }
     Ok(())
 }

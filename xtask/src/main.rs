@@ -5,6 +5,7 @@ mod crash;
 mod fuzz;
 mod packages;
 mod run;
+mod sink;
 mod test;
 
 use anyhow::bail;
@@ -15,8 +16,12 @@ const USAGE: &str = "cargo xtask TASK
                        (installs the Debian packages it needs and says so; root only for that)
     --quick            only what needs no other program
   tidy                 the rules of layout, imports and citations; lists the longest functions and files
-  crash [--kills N]    kill -9 at random moments under load, restart, check (default 10)
-  bench [--runs N]     pillarbox beside Postfix and Dovecot in one run; writes docs/book/performance.md
+  crash [outbound] [--kills N]
+                       kill -9 at random moments under load, restart, check (default 10)
+  bench [GROUP] [--runs N]
+                       pillarbox beside Postfix and Dovecot in one run; writes docs/book/performance.md, or the part of
+                       one group: inbound, outbound
+    --quick            little of everything, to see that it works; writes nothing
   fuzz [TARGET] [--seconds N]
                        fuzz one target or all (needs a nightly toolchain and cargo-fuzz)";
 

@@ -5,13 +5,14 @@ use anyhow::bail;
 use std::process::Command;
 
 /// Packages of the peers that the tests use.
-pub const PEERS: [&str; 31] = [
+pub const PEERS: [&str; 32] = [
     "swaks",
     "postfix",
     "curl",
     "isync",
     "fetchmail",
     "neomutt",
+    "bsd-mailx",
     "msmtp",
     "mpop",
     "imapfilter",

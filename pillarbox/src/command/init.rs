@@ -38,7 +38,8 @@ pub fn init(cli: &Cli, init: &Init, output: &Output) -> anyhow::Result<()> {
     let requests = if init.csr { setup.make_requests()? } else { Vec::new() };
     write_tables(&setup, domain.as_str(), account.as_str(), &hash)?;
     setup.write("pillarbox.toml", &configuration(init, &setup))?;
-    let records = records(&setup, domain.as_str());
+    let loaded = super::load_file(&folder.join("pillarbox.toml"))?;
+    let records = super::dns::zone_lines(&loaded.config, domain.as_str(), &setup.mail_name)?;
     let summary = serde_json::json!({
         "folder": folder, "account": account.as_str(), "requests": requests, "records": records,
     });
@@ -96,23 +97,6 @@ fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-/// The DNS records that belong to the configuration (R1–R4), one a line of a zone file.
-fn records(setup: &Setup, domain: &str) -> Vec<String> {
-    let Setup { host_name, mail_name, .. } = setup;
-    let mut records = vec![format!("{domain}.  MX 1 {host_name}."), format!("{host_name}.  A ...")];
-    if mail_name != host_name {
-        records.push(format!("{mail_name}.  CNAME {host_name}."));
-    }
-    for stem in ["rsa", "ecdsa"] {
-        let path = setup.folder.join("tls").join(format!("{stem}-cert.pem"));
-        // R5: without a certificate there is no record.
-        if let Some(digest) = std::fs::read(path).ok().and_then(|pem| net::certificate::tlsa_3_1_1(&pem).ok()) {
-            records.push(format!("_25._tcp.{host_name}.  TLSA 3 1 1 {digest}"));
-        }
-    }
-    records
-}
-
 fn tell(setup: &Setup, init: &Init, domain: &str, account: &str, records: &[String], requests: &[PathBuf]) -> String {
     let file = setup.folder.join("pillarbox.toml");
     let (file, folder) = (file.display(), setup.folder.display());
@@ -121,13 +105,16 @@ fn tell(setup: &Setup, init: &Init, domain: &str, account: &str, records: &[Stri
         "Made {file}\n\nNext:\n  1. Make the user that the server becomes (once):\n       \
          useradd --system --home-dir {} --shell /usr/sbin/nologin {user}\n       \
          chown -R {user}: {folder} && chown -R root: {folder}/tls\n  2. pillarbox --config {file} check\n  \
-         3. pillarbox --config {file} serve\n\nPublish in the zone of {domain} (addresses are yours to fill in):\n",
+         3. pillarbox --config {file} serve\n\nPublish in the zone of {domain} (what stands in <> is yours to fill in):\n",
         init.storage.display(),
         user = init.user,
     );
     for record in records {
         text.push_str(&format!("  {record}\n"));
     }
+    text.push_str(&format!(
+        "Shown again by: pillarbox --config {file} dns records   Looked up by: pillarbox --config {file} dns check\n"
+    ));
     text.push_str(&format!("\nFirst account: {account}. More: pillarbox account add name@{domain}\n"));
     for request in requests {
         text.push_str(&format!("Certificate signing request: {}\n", request.display()));

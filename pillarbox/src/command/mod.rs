@@ -4,6 +4,7 @@ mod account;
 mod check;
 mod demo;
 mod dkim;
+mod dns;
 mod fsck;
 mod init;
 mod password;
@@ -13,6 +14,7 @@ mod quota;
 pub mod sendmail;
 mod server;
 mod setup;
+mod tls_report;
 mod why;
 
 use crate::cli::{Cli, Command, ConfigCommand};
@@ -20,6 +22,7 @@ use crate::config::{self, Config, Finding, Loaded};
 use crate::output::Output;
 use anyhow::{anyhow, bail};
 use clap::CommandFactory;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs the command that was typed.
@@ -37,12 +40,14 @@ pub fn run(cli: &Cli, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Alias(command) => account::alias(&load(cli)?, command, output)?,
         Command::Domain(command) => account::domain(&load(cli)?, command, output)?,
         Command::Dkim(command) => dkim::dkim(&load(cli)?, command, output)?,
+        Command::Dns(command) => return dns::dns(&load(cli)?, command, output),
         Command::Password(command) => password::password(command, output)?,
         Command::Quota(command) => quota::quota(&load(cli)?, command, output)?,
         Command::Queue(command) => return queue::queue(&load(cli)?, command, output),
         Command::Sendmail(options) => {
             return Ok(sendmail::sendmail(sendmail::Name::Pillarbox, &options.words(), &cli.config, output));
         }
+        Command::TlsReport(command) => tls_report::tls_report(command, output)?,
         Command::Why(options) => return why::why(&load(cli)?, options, output),
         Command::Fsck(options) => return fsck::fsck(&load(cli)?, options, output),
         Command::Completions { shell } => {
@@ -55,7 +60,11 @@ pub fn run(cli: &Cli, output: &Output) -> anyhow::Result<ExitCode> {
 
 /// Reads the configuration that the command line names.
 fn load(cli: &Cli) -> anyhow::Result<Loaded> {
-    config::load(&cli.config).map_err(|findings| anyhow!("{}", joined(&findings)))
+    load_file(&cli.config)
+}
+
+fn load_file(file: &Path) -> anyhow::Result<Loaded> {
+    config::load(file).map_err(|findings| anyhow!("{}", joined(&findings)))
 }
 
 fn joined(findings: &[Finding]) -> String {
@@ -128,7 +137,7 @@ fn explain(cli: &Cli, key: &str, output: &Output) -> anyhow::Result<()> {
 }
 
 /// Writes pillarbox(8), a page for each command, and pillarbox.toml(5).
-fn manual(folder: &std::path::Path) -> anyhow::Result<()> {
+fn manual(folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)?;
     let command = Cli::command();
     clap_mangen::generate_to(command, folder)?;
@@ -153,7 +162,6 @@ fn open_directory(config: &Config) -> anyhow::Result<directory::Directory> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn the_manual_pages_are_fresh() {

@@ -28,13 +28,13 @@ use mail::{Address, InternalDate, Recipient, ReversePath};
 use message::submission::recipients;
 use options::{Flush, Mode, Options};
 use place::{Place, caller};
+use smtp_proto::client::Verdict;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use smtp_proto::client::Verdict;
 use submit::{Parcel, exit_of, submit};
 
 /// Most messages of a listing.
@@ -84,10 +84,15 @@ pub fn sendmail(name: Name, words: &[OsString], config: &Path, output: &Output) 
     match done {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("sendmail: {}", failure.cause);
+            complain(&failure.cause);
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Whoever called may have closed the stream already.
+fn complain(cause: &str) {
+    let _ = writeln!(std::io::stderr(), "sendmail: {cause}");
 }
 
 fn run(options: &Options, config: &Path, output: &Output) -> Result<ExitCode, Failure> {
@@ -103,9 +108,9 @@ fn run(options: &Options, config: &Path, output: &Output) -> Result<ExitCode, Fa
         Mode::Aliases => Ok(ExitCode::SUCCESS),
         Mode::Help => {
             let mut command = Cli::command();
-            let help = command.find_subcommand_mut("sendmail").map(|sendmail| {
-                sendmail.clone().bin_name("pillarbox sendmail").render_long_help().to_string()
-            });
+            let help = command
+                .find_subcommand_mut("sendmail")
+                .map(|sendmail| sendmail.clone().bin_name("pillarbox sendmail").render_long_help().to_string());
             output.say(help.unwrap_or_default().trim_end());
             Ok(ExitCode::SUCCESS)
         }
@@ -185,10 +190,10 @@ fn told(parcel: &Parcel, verdicts: &[Verdict], is_verbose: bool) -> ExitCode {
     let mut worst = None;
     for (recipient, verdict) in parcel.recipients.iter().zip(verdicts) {
         match exit_of(verdict) {
-            None if is_verbose => println!("{}: {}", recipient.address, verdict.text),
+            None if is_verbose => drop(writeln!(std::io::stdout(), "{}: {}", recipient.address, verdict.text)),
             None => {}
             Some(exit) => {
-                eprintln!("sendmail: not sent to {}: {}", recipient.address, verdict.text);
+                complain(&format!("not sent to {}: {}", recipient.address, verdict.text));
                 if worst.is_none() || exit == Exit::TemporaryFailure {
                     worst = Some(exit);
                 }

@@ -57,8 +57,12 @@ fn tell(story: &StoryFacts, output: &Output) {
             output.say(format!("  {time}  {line}"));
         }
     }
-    if let Some(ledger) = &story.ledger {
-        output.say(format!("  now: {}", now(ledger)));
+    match &story.ledger {
+        Some(ledger) => output.say(format!("  now: {}", now(ledger))),
+        None if story.events.iter().any(|event| matches!(event.what, Happening::Refused { .. })) => {
+            output.say("  now: with its sender; nothing of it was kept here");
+        }
+        None => {}
     }
 }
 
@@ -82,7 +86,7 @@ fn words(event: &Event) -> Vec<String> {
     match &event.what {
         Happening::Received(arrival) => received(arrival),
         Happening::Refused { arrival, by, reply } => {
-            let mut lines = vec![format!("refused by {by}: {reply}")];
+            let mut lines = vec![format!("refused by {by}: {reply}"), envelope("from", arrival)];
             lines.extend(origin(arrival));
             lines
         }
@@ -105,9 +109,13 @@ fn words(event: &Event) -> Vec<String> {
     }
 }
 
-fn received(arrival: &Arrival) -> Vec<String> {
+fn envelope(what: &str, arrival: &Arrival) -> String {
     let sender = if arrival.from.is_empty() { "<>" } else { &arrival.from };
-    let mut lines = vec![format!("received from {sender} for {}", arrival.to.join(", "))];
+    format!("{what} {sender} for {}", arrival.to.join(", "))
+}
+
+fn received(arrival: &Arrival) -> Vec<String> {
+    let mut lines = vec![envelope("received from", arrival)];
     lines.extend(origin(arrival));
     lines
 }

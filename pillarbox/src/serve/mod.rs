@@ -213,6 +213,10 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
     };
     let mut going_down = shutdown.clone();
     let queue = tokio::spawn(rooms.sending.queue.clone().run(async move { going_down.requested().await }));
+    let mut going_down = shutdown.clone();
+    let tls_reports = rooms.sending.tls_reports.clone();
+    let reporting =
+        tls_reports.clone().map(|reports| tokio::spawn(reports.run(async move { going_down.requested().await })));
     let history = &rooms.config.history;
     let history = tokio::spawn(sending::forget_history(store.clone(), history.days, history.messages));
     let mut accepting = tokio::task::JoinSet::new();
@@ -239,6 +243,13 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
     history.abort();
     if let Err(error) = queue.await {
         tracing::error!(%error, "the queue manager met a bug");
+    }
+    if let (Some(reports), Some(reporting)) = (tls_reports, reporting) {
+        if let Err(error) = reporting.await {
+            tracing::error!(%error, "the sender of TLS reports met a bug");
+        }
+        // Couriers had more to tell until a moment ago.
+        reports.save().await;
     }
     store.close().await.map_err(|error| anyhow!("closing the store: {error}"))?;
     outcome

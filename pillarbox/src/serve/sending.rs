@@ -9,7 +9,7 @@ use directory::signing::Signing;
 use dns::{Families, Lookup, Name};
 use mail::{Domain, Secret, UnixMillis};
 use message::header_rules::HeaderRules;
-use qmgr::{QueueManager, Reporter};
+use qmgr::{QueueManager, Reporter, TlsJournal, TlsReports, TlsReportsDesk};
 use relay::policy_fetch::{HttpsClient, HttpsSettings, POLICIES_MAX, Policies};
 use relay::tls::Trust;
 use relay::{Relay, Settings};
@@ -53,6 +53,8 @@ pub struct Sending {
     pub queue_ids: Arc<QueueIds>,
     /// Runs the queue.
     pub queue: Arc<QueueManager>,
+    /// Reports about TLS to other domains.
+    pub tls_reports: Option<Arc<TlsReports>>,
     /// Looks up names.
     pub lookup: Arc<dyn Lookup>,
     /// Signs.
@@ -191,8 +193,13 @@ pub fn furnish(
         queue_ids: queue_ids.clone(),
         signer: Some(signer.clone()),
     });
-    let policies = config.outbound.mta_sts.then(|| policies(config, &lookup, &prepared.trust));
-    let relay = Relay::new(relay_settings(config)?, lookup.clone(), prepared.trust, policies);
+    let https = https(config, &lookup, &prepared.trust);
+    let policies = config.outbound.mta_sts.then(|| policies(config, &lookup, https.clone()));
+    let journal = config.outbound.tls_reports.then(|| tls_journal(config));
+    let mut relay = Relay::new(relay_settings(config)?, lookup.clone(), prepared.trust, policies);
+    if let Some(journal) = &journal {
+        relay = relay.observed_by(journal.clone());
+    }
     let house = qmgr::House {
         host_name: config.host_name.clone(),
         store: store.clone(),
@@ -205,9 +212,24 @@ pub fn furnish(
         messages_per_connection_max: config.queue.messages_per_connection,
         connection_time_max: CONNECTION_TIME_MAX,
     };
+    let queue = QueueManager::new(house, config.queue.schedule());
+    let tls_reports = journal.map(|journal| {
+        TlsReports::new(TlsReportsDesk {
+            host_name: config.host_name.clone(),
+            journal,
+            lookup: lookup.clone(),
+            https,
+            store: store.clone(),
+            directory: directory.clone(),
+            queue_ids: queue_ids.clone(),
+            signer: signer.clone(),
+            door: queue.clone(),
+        })
+    });
     Ok(Sending {
         queue_ids,
-        queue: QueueManager::new(house, config.queue.schedule()),
+        queue,
+        tls_reports,
         lookup,
         signer,
         srs: prepared.srs,
@@ -217,13 +239,25 @@ pub fn furnish(
     })
 }
 
-fn policies(config: &Config, lookup: &Arc<dyn Lookup>, trust: &Trust) -> Policies {
+/// Fetches policies and carries reports.
+fn https(config: &Config, lookup: &Arc<dyn Lookup>, trust: &Trust) -> HttpsClient {
     let settings = HttpsSettings {
         policy_port: config.outbound.mta_sts_port,
         is_loopback_allowed: config.outbound.mta_sts_private_hosts,
         ..HttpsSettings::default()
     };
-    let client = HttpsClient::new(lookup.clone(), trust, settings);
+    HttpsClient::new(lookup.clone(), trust, settings)
+}
+
+fn tls_journal(config: &Config) -> Arc<TlsJournal> {
+    let (journal, trouble) = TlsJournal::open(Some(config.storage.folder.join("tls-reports.json")));
+    if let Some(error) = trouble {
+        tracing::warn!(%error, "what was counted for TLS reports cannot be read; counting begins again");
+    }
+    Arc::new(journal)
+}
+
+fn policies(config: &Config, lookup: &Arc<dyn Lookup>, client: HttpsClient) -> Policies {
     let file: PathBuf = config.storage.folder.join("mta-sts-policies.json");
     let (policies, trouble) = Policies::new(lookup.clone(), client, POLICIES_MAX, Some(file));
     if let Some(error) = trouble {

@@ -7,8 +7,9 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
 };
-use rustls::pki_types::CertificateDer;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer};
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -113,9 +114,47 @@ pub fn tlsa_3_1_1(chain_pem: &[u8]) -> Result<String, CertificateError> {
 }
 
 pub(crate) fn tlsa_of(leaf: &CertificateDer<'_>) -> Result<String, CertificateError> {
-    let info = parse(leaf)?.subject_public_key_info();
-    let digest = digest::digest(&digest::SHA256, &info);
-    Ok(digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect())
+    Ok(sha256_hex(&parse(leaf)?.subject_public_key_info()))
+}
+
+fn sha256_hex(octets: &[u8]) -> String {
+    digest::digest(&digest::SHA256, octets).as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// What a server shows of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicHalf {
+    /// The certificate in DER form, where there is one.
+    pub certificate: Option<Vec<u8>>,
+    /// The SubjectPublicKeyInfo with its tag.
+    pub key_info: Vec<u8>,
+    /// The host names of the certificate, in lower case.
+    pub names: Vec<String>,
+}
+
+impl PublicHalf {
+    /// Reads PEM text: of its first certificate; without one, of its private or public key, as before a certificate for
+    /// it is issued. Input with none of these is an error, never the half of nothing (R5).
+    pub fn from_pem(pem: &[u8]) -> Result<PublicHalf, CertificateError> {
+        if let Ok(leaf) = CertificateDer::from_pem_slice(pem) {
+            let key_info = parse(&leaf)?.subject_public_key_info().to_vec();
+            return Ok(PublicHalf { key_info, names: names(&leaf)?, certificate: Some(leaf.to_vec()) });
+        }
+        let key_info = match (PrivateKeyDer::from_pem_slice(pem), SubjectPublicKeyInfoDer::from_pem_slice(pem)) {
+            (Ok(key), _) => {
+                let key = any_supported_type(&key).map_err(|error| CertificateError::Malformed(error.to_string()))?;
+                key.public_key().ok_or(CertificateError::NoCertificate)?.to_vec()
+            }
+            (Err(_), Ok(key_info)) if !key_info.is_empty() => key_info.to_vec(),
+            (Err(_), _) => return Err(CertificateError::NoCertificate),
+        };
+        Ok(PublicHalf { certificate: None, key_info, names: Vec::new() })
+    }
+
+    /// The hex digest of its TLSA record `3 1 1`, as of [`tlsa_3_1_1`].
+    pub fn tlsa_3_1_1(&self) -> String {
+        sha256_hex(&self.key_info)
+    }
 }
 
 /// The DNS names of a certificate, in lower case.
@@ -314,6 +353,21 @@ mod tests {
         let request = signing_request(&names, NewKey::EcdsaP256, &subject).unwrap().public;
         for input in ["", "\n", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", &request] {
             assert!(tlsa_3_1_1(input.as_bytes()).is_err(), "{input:?}");
+            assert!(PublicHalf::from_pem(input.as_bytes()).is_err(), "{input:?}");
+        }
+    }
+
+    /// R7: the digest of the next key is known before its certificate is.
+    #[test]
+    fn r7_a_key_and_its_certificate_have_one_digest() {
+        let (names, subject) = example();
+        for kind in [NewKey::Rsa2048, NewKey::EcdsaP256] {
+            let pair = self_signed(&names, kind, 1, &subject).unwrap();
+            let certificate = PublicHalf::from_pem(pair.public.as_bytes()).unwrap();
+            let key = PublicHalf::from_pem(pair.key.expose().as_bytes()).unwrap();
+            assert_eq!(certificate.tlsa_3_1_1(), tlsa_3_1_1(pair.public.as_bytes()).unwrap());
+            assert_eq!((key.tlsa_3_1_1(), key.certificate), (certificate.tlsa_3_1_1(), None));
+            assert_eq!(certificate.names, names);
         }
     }
 

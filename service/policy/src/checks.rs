@@ -184,6 +184,11 @@ async fn check_quota(policy: &Policy, question: Question<'_>) -> Judgement {
 /// What an access table's action means (R113).
 fn follow(action: &Action, object: &str, what: &str) -> Judgement {
     let evidence = format!("{object}: {action:?}");
+    // As stories name it.
+    let rule = |name: &str, text: &str| {
+        let text = if text.is_empty() { String::new() } else { format!(" {text}") };
+        format!("access table: {what} {object}: {name}{text}")
+    };
     let refusal = |refusal: &Refusal| access_reply(refusal.code, refusal.status, object, what, &refusal.text);
     let not_here = |what: &str| {
         tracing::warn!(%object, action = what, "there are no content filters yet; the recipient is deferred");
@@ -195,12 +200,12 @@ fn follow(action: &Action, object: &str, what: &str) -> Judgement {
         Action::Reject(reply) | Action::Defer(reply) => (Verdict::Refuse(refusal(reply)), None),
         Action::DeferIfPermit(reply) => (Verdict::DeferIfPermitted(refusal(reply)), None),
         Action::DeferIfReject(reply) => (Verdict::DeferIfRefused(refusal(reply)), None),
-        Action::Hold(_) => {
+        Action::Hold(text) => {
             tracing::info!(%object, what, "access table triggers HOLD action");
-            (Verdict::Pass, Some(Effect::Hold(format!("{what} {object}"))))
+            (Verdict::Pass, Some(Effect::Hold(rule("HOLD", text))))
         }
         Action::Filter(_) => (not_here("FILTER"), None),
-        Action::Discard(_) => (Verdict::Pass, Some(Effect::Discard(evidence.clone()))),
+        Action::Discard(text) => (Verdict::Pass, Some(Effect::Discard(rule("DISCARD", text)))),
         Action::Redirect(address) => (Verdict::Pass, Some(Effect::Redirect(address.clone()))),
         Action::Bcc(address) => (Verdict::Pass, Some(Effect::Copy(address.clone()))),
         Action::Prepend(field) => (Verdict::Pass, Some(Effect::Prepend(field.clone()))),

@@ -60,6 +60,15 @@ pub struct Taken {
     pub effects: Vec<Effect>,
 }
 
+/// A recipient that is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The check that decided; `None`: what holds for every recipient.
+    pub by: Option<CheckName>,
+    /// What the client hears.
+    pub reply: Reply,
+}
+
 impl Policy {
     /// The checks, in order, over these tables and this store.
     pub fn new(directory: Arc<Directory>, store: Arc<dyn MailStore>, checks: Vec<CheckName>) -> Policy {
@@ -71,18 +80,19 @@ impl Policy {
         Policy { lookup: Some(lookup), ..self }
     }
 
-    /// Decides on a recipient: where it goes, or the reply that refuses it.
-    pub async fn recipient(&self, question: Question<'_>) -> Result<Taken, Reply> {
+    /// Decides on a recipient: where it goes, or the reply that refuses it and the check that gave it.
+    pub async fn recipient(&self, question: Question<'_>) -> Result<Taken, Refused> {
         let findings = self.run(question).await;
         for finding in &findings.all {
             tracing::debug!(check = finding.check.name(), verdict = ?finding.verdict, evidence = %finding.evidence, "check");
         }
         if let Some((check, reply)) = findings.refusal() {
             metrics::counter!("policy_refusals_total", "check" => check.name()).increment(1);
-            return Err(reply);
+            return Err(Refused { by: Some(check), reply });
         }
-        let routes = self.house_rules(question).await.inspect_err(|_| {
+        let routes = self.house_rules(question).await.map_err(|reply| {
             metrics::counter!("policy_refusals_total", "check" => "house_rules").increment(1);
+            Refused { by: None, reply }
         })?;
         Ok(Taken { routes, effects: findings.effects() })
     }
@@ -312,7 +322,7 @@ mod tests {
         async fn ask(&self, client: &Client, envelope: &Envelope, recipient: &str) -> Result<Taken, String> {
             let recipient = Recipient::new(address(recipient));
             let question = Question { client, envelope, recipient: &recipient };
-            self.policy.recipient(question).await.map_err(|reply| reply.to_string())
+            self.policy.recipient(question).await.map_err(|refused| refused.reply.to_string())
         }
 
         async fn refusal(&self, client: &Client, reverse_path: &str, recipient: &str) -> String {

@@ -208,6 +208,11 @@ impl QueueManager {
                 match self.open(message, &left, transport, line).await {
                     Ok(()) => {}
                     Err(attempt) => {
+                        // What is wrong with a domain for good says nothing of a host being down, and must come to
+                        // everybody who writes there.
+                        if attempt.outcome == Outcome::Failed {
+                            contact = Contact::Unknown;
+                        }
                         attempts.extend(left.iter().map(|queued| (queued.number, attempt.clone())));
                         break;
                     }

@@ -169,10 +169,14 @@ impl QueueManager {
     }
 
     fn insert(&self, entry: &QueueEntry, require_tls: bool) {
+        let key = self.key(entry, require_tls);
+        self.schedule().insert(entry, &key, deliver::now());
+    }
+
+    fn key(&self, entry: &QueueEntry, require_tls: bool) -> DestinationKey {
         let transport = self.transport(&entry.address, &entry.sender);
         let demand = self.demand(&entry.sender, require_tls);
-        let key = destination(&transport, &entry.address.domain, demand);
-        self.schedule().insert(entry, &key, deliver::now());
+        destination(&transport, &entry.address.domain, demand)
     }
 
     /// What mail of this sender wants of the way: reports about TLS must come through whatever TLS is like
@@ -222,23 +226,29 @@ impl QueueManager {
 impl QueueDoor for QueueManager {
     fn queued(&self, queued: Queued) {
         let Queued { envelope, recipients } = queued;
-        for recipient in recipients {
-            let entry = QueueEntry {
-                message: envelope.id,
-                number: recipient.number,
-                address: recipient.recipient.address,
-                sender: envelope.reverse_path.to_string(),
-                arrived: envelope.arrived,
-                state: recipient.state,
-                attempts: 0,
-            };
-            self.insert(&entry, envelope.require_tls);
+        let entry = |recipient: mail::QueuedRecipient| QueueEntry {
+            message: envelope.id,
+            number: recipient.number,
+            address: recipient.recipient.address,
+            sender: envelope.reverse_path.to_string(),
+            arrived: envelope.arrived,
+            state: recipient.state,
+            attempts: 0,
+        };
+        let entries: Vec<QueueEntry> = recipients.into_iter().map(entry).collect();
+        let keys: Vec<DestinationKey> = entries.iter().map(|entry| self.key(entry, envelope.require_tls)).collect();
+        // At once, so that recipients of one destination go in one transaction.
+        let mut schedule = self.schedule();
+        for (entry, key) in entries.iter().zip(&keys) {
+            schedule.insert(entry, key, deliver::now());
         }
+        drop(schedule);
         self.wake.notify_one();
     }
 
     fn flush(&self, domain: &Domain) -> bool {
-        let key = destination(&Transport::Direct, domain, Demand::Ordinary);
+        let transport = Address::parse(&format!("postmaster@{domain}")).map(|address| self.transport(&address, ""));
+        let key = destination(&transport.unwrap_or(Transport::Direct), domain, Demand::Ordinary);
         let waited = self.schedule().flush(Flush::Destination(&key), deliver::now());
         self.wake.notify_one();
         tracing::info!(%domain, waited, "queue run asked for");

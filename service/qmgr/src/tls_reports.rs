@@ -92,7 +92,8 @@ impl TlsReports {
         Arc::new(TlsReports { desk, signer })
     }
 
-    /// Looks for reports that are due, now and then, until `shutdown` ends. The journal is saved then.
+    /// Looks for reports that are due and saves the journal, now and then, until `shutdown` ends. What is counted after that
+    /// is for [`save`](Self::save).
     pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
         tokio::pin!(shutdown);
         let mut rounds = tokio::time::interval(ROUND);
@@ -110,7 +111,6 @@ impl TlsReports {
                 () = round => {}
             }
         }
-        self.save().await;
     }
 
     /// Sends what is due at this time.
@@ -133,7 +133,8 @@ impl TlsReports {
         while under_way.join_next().await.is_some() {}
     }
 
-    async fn save(&self) {
+    /// Saves the journal.
+    pub async fn save(&self) {
         let journal = self.desk.journal.clone();
         match tokio::task::spawn_blocking(move || journal.save()).await {
             Ok(Ok(())) => {}
@@ -318,4 +319,195 @@ fn due_at(host_name: &str, day: u64, domain: &str) -> u64 {
 fn digest(texts: &[&str]) -> u64 {
     let octets = texts.iter().flat_map(|text| text.bytes().chain([0]));
     octets.fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use directory::signing::edit::{NewKey, SigningEditor};
+    use directory::signing::{Selector, Signing, State, read_key_file};
+    use dns::Zone;
+    use mail::{QueueEntry, QueuedMessage};
+    use relay::policy_fetch::HttpsSettings;
+    use relay::tls::Trust;
+    use std::sync::Mutex;
+    use store::BodyRange;
+    use store::embedded::{EmbeddedStore, Options};
+    use transport_security::tls_rpt::{AppliedPolicy, FailedSession, ResultType, received};
+
+    const ZONE: &str = "
+        _smtp._tls.example.net   TXT \"v=TLSRPTv1; rua=mailto:tls@reports.example\"
+        example.org              A 192.0.2.1
+        _smtp._tls.example.com   TXT \"v=TLSRPTv1; rua=https://none.example/v1,mailto:tls@reports.example,mailto:no@own.example\"
+        _smtp._tls.bad.example   SERVFAIL
+    ";
+    const DAY_10: u64 = 10 * DAY;
+
+    #[derive(Default)]
+    struct Door(Mutex<usize>);
+
+    impl QueueDoor for Door {
+        fn queued(&self, _: deliver::Queued) {
+            *self.0.lock().unwrap() += 1;
+        }
+
+        fn flush(&self, _: &Domain) -> bool {
+            false
+        }
+    }
+
+    struct World {
+        folder: tempfile::TempDir,
+        store: Arc<EmbeddedStore>,
+        door: Arc<Door>,
+        reports: Arc<TlsReports>,
+    }
+
+    impl World {
+        /// A server for own.example, with or without a key that signs.
+        fn new(is_signing: bool) -> World {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("accounts"), "postmaster@own.example:{PLAIN}a::::::\n").unwrap();
+            std::fs::write(folder.path().join("domains"), "own.example\n").unwrap();
+            let store = Arc::new(EmbeddedStore::open(Options { sync: false, ..Options::new(folder.path()) }).unwrap());
+            let table = folder.path().join("dkim");
+            if is_signing {
+                let key = (Selector::parse("s1").unwrap(), NewKey::Ed25519);
+                let domain = Domain::parse("own.example").unwrap();
+                SigningEditor::new(&table).add(&domain, State::Active, &[key]).unwrap();
+            }
+            let keys = Signing::open(&table, &read_key_file).map_err(|errors| errors[0].to_string()).unwrap();
+            let lookup: Arc<dyn Lookup> = Arc::new(Zone::parse(ZONE).unwrap());
+            let door = Arc::new(Door::default());
+            let desk = TlsReportsDesk {
+                host_name: "mx.own.example".to_owned(),
+                journal: Arc::new(TlsJournal::open(Some(folder.path().join("tls-reports.json"))).0),
+                lookup: lookup.clone(),
+                https: HttpsClient::new(lookup, &Trust::nobody(), HttpsSettings::default()),
+                store: store.clone(),
+                directory: Arc::new(Directory::open(directory::Settings::in_folder(folder.path())).unwrap()),
+                queue_ids: Arc::default(),
+                signer: Arc::new(Signer { keys: Arc::new(keys), recipe: Recipe::default() }),
+                door: door.clone(),
+            };
+            let world = World { reports: TlsReports::new(desk), folder, store, door };
+            for domain in ["example.net", "example.org", "example.com", "bad.example"] {
+                let domain = Name::parse(domain).unwrap();
+                let policy = AppliedPolicy::none(&domain);
+                let failed = FailedSession::new(ResultType::StarttlsNotSupported, "");
+                world.reports.desk.journal.count(DAY_10 + 5, &domain, &policy, Ok(()));
+                world.reports.desk.journal.count(DAY_10 + 6, &domain, &policy, Err(failed));
+            }
+            world
+        }
+
+        /// A round at this second; then the domains that are still to be reported to, and the messages in the queue.
+        async fn round(&self, at: u64) -> (Vec<String>, usize) {
+            self.reports.round(UnixMillis(at * 1_000)).await;
+            let left = self.reports.desk.journal.due(u64::MAX, |_, _| 0, 10);
+            (left.into_iter().map(|due| due.domain).collect(), self.queue().await.len())
+        }
+
+        async fn queue(&self) -> Vec<QueueEntry> {
+            self.store.queue_entries(None, 10).await.unwrap()
+        }
+
+        async fn text(&self, message: &QueuedMessage) -> String {
+            let range = BodyRange { blob: message.blob, start: 0, octets: u64::MAX };
+            let read = self.store.read(vec![range]).await.unwrap();
+            String::from_utf8(read[0].as_ref().unwrap().to_vec()).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn v13_reports_of_a_day_go_out_once_it_is_over() {
+        let world = World::new(true);
+        let all = ["bad.example", "example.com", "example.net", "example.org"].map(str::to_owned).to_vec();
+        assert_eq!(world.round(DAY_10 + DAY - 1).await, (all, 0), "the day is not over");
+        let left = ["bad.example", "example.com"].map(str::to_owned).to_vec();
+        let late = DAY_10 + DAY + SPREAD;
+        assert_eq!(world.round(late).await, (left.clone(), 2), "two by mail; nobody asks for one at example.org");
+        assert_eq!(*world.door.0.lock().unwrap(), 2);
+
+        // What a crash left behind is known again, and what was done is not done twice.
+        world.reports.save().await;
+        let (journal, error) = TlsJournal::open(Some(world.folder.path().join("tls-reports.json")));
+        assert!(error.is_none());
+        let due = journal.due(u64::MAX, |_, _| 0, 10);
+        let done: Vec<&str> = due[1].tries.done.iter().map(String::as_str).collect();
+        assert_eq!(done, ["mailto:no@own.example", "mailto:tls@reports.example"]);
+        assert_eq!((due[1].tries.count, due[1].tries.again_at), (1, late + FIRST_RETRY));
+        assert_eq!(world.round(late + FIRST_RETRY - 1).await, (left.clone(), 2));
+        assert_eq!(world.reports.desk.journal.due(u64::MAX, |_, _| 0, 10)[1].tries.count, 1, "too early");
+        assert_eq!(world.round(late + FIRST_RETRY).await, (left, 2));
+        assert_eq!(world.reports.desk.journal.due(u64::MAX, |_, _| 0, 10)[1].tries.count, 2);
+        assert_eq!(world.round(late + TRIED_FOR).await, (vec![], 2), "RFC 8460 §5.5: given up");
+    }
+
+    #[tokio::test]
+    async fn v13_a_report_by_mail_is_signed_and_goes_through_the_queue() {
+        let world = World::new(true);
+        world.round(DAY_10 + DAY + SPREAD).await;
+        let mut texts = Vec::new();
+        for entry in world.queue().await {
+            assert_eq!(
+                (entry.sender.as_str(), entry.address.to_string().as_str()),
+                ("tls-reports@own.example", "tls@reports.example")
+            );
+            assert!(is_sender(&entry.sender, "mx.own.example", &world.reports.desk.directory));
+            let message = world.store.queued(entry.message).await.unwrap().unwrap();
+            assert_eq!(message.recipients[0].recipient.notify, Some(Notify::Never));
+            texts.push(world.text(&message).await);
+        }
+        let text = texts.iter().find(|text| text.contains("TLS-Report-Domain: example.net\r\n")).unwrap();
+        assert!(text.starts_with("DKIM-Signature: v=1; a=ed25519-sha256;"), "{text}");
+        let (signature, rest) = text.split_once("\r\nFrom: <postmaster@own.example>\r\n").unwrap();
+        let signature = signature.replace([' ', '\t', '\r', '\n'], "");
+        assert!(signature.contains(":tls-report-domain:tls-report-submitter"), "RFC 8460 §5.3: {signature}");
+        assert!(signature.contains("d=own.example;") && rest.contains("TLS-Report-Submitter: own.example\r\n"));
+        let (_, attached) = rest.split_once("\r\n filename=\"own.example!example.net!864000!950399!").unwrap();
+        let (_, attached) = attached.split_once("\r\n\r\n").unwrap();
+        let (encoded, _) = attached.split_once("\r\n\r\n--").unwrap();
+        let mut decoder = message::decode::TransferDecoder::new(b"base64");
+        let mut octets = Vec::new();
+        decoder.push(encoded.as_bytes(), &mut octets);
+        decoder.finish(&mut octets);
+        let report = received::parse(&octets).unwrap();
+        assert_eq!(report.range, (Some(DAY_10 as i64), Some((DAY_10 + DAY - 1) as i64)));
+        assert_eq!((report.policies[0].successes, report.policies[0].failures), (1, 1));
+    }
+
+    /// RFC 8460 §3: reports without a signature must be ignored.
+    #[tokio::test]
+    async fn v13_without_a_key_there_is_no_report_by_mail() {
+        let world = World::new(false);
+        let (left, queued) = world.round(DAY_10 + DAY + SPREAD).await;
+        assert_eq!((left, queued), (["bad.example", "example.com"].map(str::to_owned).to_vec(), 0));
+    }
+
+    #[test]
+    fn reports_are_spread_and_their_reverse_path_is_ours_alone() {
+        let mut seen = std::collections::BTreeSet::new();
+        for number in 0..100 {
+            let domain = format!("d{number}.example");
+            let at = due_at("mx.own.example", 10, &domain);
+            assert!((DAY_10 + DAY..DAY_10 + DAY + SPREAD).contains(&at));
+            seen.insert(at / 600);
+        }
+        assert!(seen.len() > 10, "{seen:?}");
+        let world = tempfile::tempdir().unwrap();
+        std::fs::write(world.path().join("accounts"), "").unwrap();
+        std::fs::write(world.path().join("domains"), "own.example\n").unwrap();
+        let directory = Directory::open(directory::Settings::in_folder(world.path())).unwrap();
+        for (path, is_ours) in [
+            ("tls-reports@own.example", true),
+            ("tls-reports@mx.own.example", true),
+            ("tls-reports@example.net", false),
+            ("tls-reports2@own.example", false),
+            ("postmaster@own.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_sender(path, "mx.own.example", &directory), is_ours, "{path}");
+        }
+    }
 }

@@ -120,9 +120,7 @@ impl Relay {
         let smtp = self.settings.smtp_port;
         match transport {
             Transport::Direct => self.exchangers(domain, smtp, demand).await,
-            Transport::Smtp(hop) if hop.by_mx => {
-                self.exchangers(&hop.host, hop.port.unwrap_or(smtp), demand).await
-            }
+            Transport::Smtp(hop) if hop.by_mx => self.exchangers(&hop.host, hop.port.unwrap_or(smtp), demand).await,
             Transport::Smtp(hop) => single(hop, hop.port.unwrap_or(smtp), demand),
             Transport::Lmtp(hop) => {
                 let hosts = single(hop, hop.port.unwrap_or(directory::transports::LMTP_PORT), demand)?;

@@ -10,8 +10,8 @@ use crate::open::Target;
 use crate::tls::{TlsFailure, TlsOutcome};
 use dns::Name;
 use smtp_proto::client::{InTheClear, Peer, Protection as Standing};
-use transport_security::{Demand, Protection};
 use transport_security::tls_rpt::{AppliedPolicy, FailedSession, PolicyKind, ResultType};
+use transport_security::{Demand, Protection};
 
 /// Longest name of a host in its greeting that is told, in octets; a domain name has 253 (RFC 1035 §2.3.4).
 const HELO_OCTETS_MAX: usize = 255;
@@ -87,5 +87,241 @@ impl Relay {
         let is_told = hosts.heeds_policies() && hosts.demand != Demand::Optional;
         let next_hop = hosts.next_hop.as_ref().filter(|_| is_told)?;
         Some((self.observer.as_deref()?, &next_hop.domain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+    use crate::policy_fetch::site::{Names, Site};
+    use crate::policy_fetch::{HttpsClient, HttpsSettings, Policies};
+    use crate::tls::Trust;
+    use crate::tls::fixtures::{Identity, Kind};
+    use aws_lc_rs::digest::{SHA256, digest};
+    use directory::Transport;
+    use mail::Domain;
+    use rustls::version::TLS13;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+    use transport_security::Level;
+    use transport_security::tls_rpt::tally::Tally;
+
+    const HOST: &str = "mx.example.net";
+    const MX: &str = "example.net MX 10 mx.example.net\nmx.example.net A 127.0.0.1\n";
+
+    /// What a server does about TLS.
+    #[derive(Clone, Copy)]
+    enum Tls {
+        Good,
+        None,
+        Refused,
+        Broken,
+    }
+
+    struct Server {
+        port: u16,
+        certificate: String,
+        accepting: tokio::task::JoinHandle<()>,
+    }
+
+    impl Server {
+        async fn new(tls: Tls) -> Server {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let identity = Identity::self_signed(Kind::Ecdsa, &[HOST], |_| {});
+            let certificate =
+                digest(&SHA256, &identity.chain[0]).as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+            let identity = Arc::new(identity);
+            let accepting = tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let identity = identity.clone();
+                    tokio::spawn(async move { talk(stream, tls, &identity).await });
+                }
+            });
+            Server { port, certificate, accepting }
+        }
+
+        fn tlsa(&self, certificate: &str) -> String {
+            format!("$secure\n{MX}_{}._tcp.{HOST} TLSA 3 0 1 {certificate}\n", self.port)
+        }
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            self.accepting.abort();
+        }
+    }
+
+    async fn talk(stream: TcpStream, tls: Tls, identity: &Identity) -> Option<()> {
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"220 mx.example.net\r\n").await.ok()?;
+        let offer = if matches!(tls, Tls::None) { "" } else { "STARTTLS" };
+        if !commands(&mut stream, offer, tls).await? {
+            return None;
+        }
+        if matches!(tls, Tls::Broken) {
+            stream.fill_buf().await.ok()?;
+            return stream.write_all(b"not TLS at all, whoever says so\r\n").await.ok();
+        }
+        let stream = identity.acceptor(&[&TLS13], &[]).accept(stream.into_inner()).await.ok()?;
+        commands(&mut BufReader::new(stream), "", Tls::None).await?;
+        None
+    }
+
+    /// Answers commands until STARTTLS is begun.
+    async fn commands<S: AsyncRead + AsyncWrite + Unpin>(
+        stream: &mut BufReader<S>,
+        offer: &str,
+        tls: Tls,
+    ) -> Option<bool> {
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).await.ok()? == 0 {
+                return Some(false);
+            }
+            let reply = match (line.get(..4)?.to_ascii_uppercase().as_str(), tls) {
+                ("EHLO", _) => format!("250-{HOST}\r\n250 {offer}\r\n").replace("250 \r\n", "250 HELP\r\n"),
+                ("STAR", Tls::Refused) => "454 4.7.0 not today\r\n".to_owned(),
+                ("STAR", _) => "220 go\r\n".to_owned(),
+                _ => "221 bye\r\n".to_owned(),
+            };
+            stream.write_all(reply.as_bytes()).await.ok()?;
+            if reply.starts_with("220") {
+                return Some(true);
+            }
+        }
+    }
+
+    #[derive(Default)]
+    struct Told(Mutex<Tally>);
+
+    impl TlsObserver for Told {
+        fn session(&self, domain: &Name, policy: &AppliedPolicy, result: Result<(), FailedSession>) {
+            let mut tally = self.0.lock().unwrap();
+            match result {
+                Ok(()) => tally.succeeded(domain, policy),
+                Err(failed) => tally.failed(domain, policy, failed),
+            }
+        }
+    }
+
+    struct World {
+        zone: String,
+        demand: Demand,
+        level: Level,
+        policies: Option<Policies>,
+    }
+
+    impl World {
+        fn new(zone: &str) -> World {
+            World { zone: zone.to_owned(), demand: Demand::Ordinary, level: Level::Published, policies: None }
+        }
+
+        /// Opens a session to example.net: whether it came about, and what was told, a line for each policy.
+        async fn open(self, server: &Server) -> (bool, Vec<String>) {
+            let names = Names::new(&self.zone);
+            let mut settings =
+                Settings { smtp_port: server.port, ..Settings::new(Domain::parse("mx.own.example").unwrap()) };
+            settings.levels.insert("*".to_owned(), self.level);
+            let told = Arc::new(Told::default());
+            let relay = Relay::new(settings, names, Trust::nobody(), self.policies).observed_by(told.clone());
+            let domain = Domain::parse("example.net").unwrap();
+            let mut hosts = relay.hosts(&Transport::Direct, &domain, self.demand).await.unwrap();
+            let call = relay.open(&mut hosts, None).await;
+            let is_open = call.is_ok();
+            if let Ok(call) = call {
+                call.close().await;
+            }
+            let tally = told.0.lock().unwrap().clone();
+            assert!(tally.domains().all(|domain| domain == "example.net"));
+            let shown = |of: &transport_security::tls_rpt::tally::PolicyTally| {
+                let results: Vec<_> = of.details.iter().map(|(failed, _)| failed.result.as_str()).collect();
+                format!("{:?} {} {} {}", of.policy.kind, of.successes, of.failures, results.join(" "))
+            };
+            (is_open, tally.of("example.net").iter().map(shown).collect())
+        }
+    }
+
+    fn told(lines: &[&str]) -> Vec<String> {
+        lines.iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn v13_sessions_without_a_policy() {
+        for (tls, line) in [
+            (Tls::Good, "None 1 0 "),
+            (Tls::None, "None 0 1 starttls-not-supported"),
+            (Tls::Refused, "None 0 1 starttls-not-supported"),
+            // Once, though the second connection, in the clear, went well.
+            (Tls::Broken, "None 0 1 validation-failure"),
+        ] {
+            let server = Server::new(tls).await;
+            assert_eq!(World::new(MX).open(&server).await, (true, told(&[line])));
+        }
+    }
+
+    #[tokio::test]
+    async fn v13_sessions_under_dane() {
+        let server = Server::new(Tls::Good).await;
+        let right = server.tlsa(&server.certificate);
+        assert_eq!(World::new(&right).open(&server).await, (true, told(&["Tlsa 1 0 "])));
+        let wrong = server.tlsa(&"00".repeat(32));
+        assert_eq!(World::new(&wrong).open(&server).await, (false, told(&["Tlsa 0 1 tlsa-invalid"])));
+        let bogus = format!("$secure\n{MX}_{}._tcp.{HOST} BOGUS\n", server.port);
+        assert_eq!(World::new(&bogus).open(&server).await, (false, told(&["Tlsa 0 1 dnssec-invalid"])));
+        let bare = Server::new(Tls::None).await;
+        let zone = bare.tlsa(&bare.certificate);
+        assert_eq!(World::new(&zone).open(&bare).await, (false, told(&["Tlsa 0 1 starttls-not-supported"])));
+    }
+
+    /// RFC 8460 §5.3 and §3: reports are delivered whatever TLS is like, and not reported; and where the configuration
+    /// decides, nobody looks at policies.
+    #[tokio::test]
+    async fn v13_sessions_that_are_not_told_of() {
+        let server = Server::new(Tls::Good).await;
+        let wrong = server.tlsa(&"00".repeat(32));
+        let optional = World { demand: Demand::Optional, ..World::new(&wrong) };
+        assert_eq!(optional.open(&server).await, (true, vec![]));
+        let configured = World { level: Level::Encrypted, ..World::new(&wrong) };
+        assert_eq!(configured.open(&server).await, (true, vec![]));
+        let demanding = World { demand: Demand::Required, ..World::new(MX) };
+        assert_eq!(demanding.open(&server).await, (false, vec![]), "the message demands more than the domain offers");
+    }
+
+    async fn with_policy(site: &Site, hosts: &str) -> World {
+        let zone = format!("{hosts}mta-sts.example.net A 127.0.0.1\n_mta-sts.example.net TXT \"v=STSv1; id=1;\"\n");
+        let names = Names::new(&zone);
+        let settings = HttpsSettings { policy_port: site.port, is_loopback_allowed: true, ..HttpsSettings::default() };
+        let client = HttpsClient::new(names.clone(), &site.trust, settings);
+        World { policies: Some(Policies::new(names, client, 10, None).0), ..World::new(&zone) }
+    }
+
+    #[tokio::test]
+    async fn v13_v44_sessions_under_mta_sts() {
+        let site = Site::new(&["mta-sts.example.net"]).await;
+        let server = Server::new(Tls::Good).await;
+        let policy = |mode, mx| format!("version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 86400\n");
+        for (mode, mx, is_open, line) in [
+            ("testing", HOST, true, "Sts 0 1 certificate-not-trusted"),
+            ("testing", "mx.example.org", true, "Sts 0 1 certificate-host-mismatch"),
+            ("enforce", HOST, false, "Sts 0 1 certificate-not-trusted"),
+            ("enforce", "mx.example.org", false, "Sts 0 1 certificate-host-mismatch"),
+            ("none", HOST, true, "None 1 0 "),
+        ] {
+            site.answers_text(&policy(mode, mx));
+            assert_eq!(with_policy(&site, MX).await.open(&server).await, (is_open, told(&[line])), "{mode} {mx}");
+        }
+        // The policy is asked for once, whatever hosts there are; and what it would have said of TLS is not known.
+        let many = format!("{MX}example.net MX 5 a.example.net\na.example.net A 127.0.0.9\n");
+        site.answers("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+        let before = site.requests().len();
+        let told_of = with_policy(&site, &many).await.open(&server).await;
+        assert_eq!(told_of, (true, told(&["Sts 0 1 sts-policy-fetch-error"])));
+        assert_eq!(site.requests().len(), before + 1);
+        site.answers_text("no policy");
+        let told_of = with_policy(&site, MX).await.open(&server).await;
+        assert_eq!(told_of, (true, told(&["Sts 0 1 sts-policy-invalid"])));
     }
 }

@@ -208,7 +208,8 @@ impl Relay {
     ) -> Result<Call, (Attempt, Option<TlsFailure>)> {
         loop {
             let question = wire.question().await;
-            if let (Some((hosts, target)), Some(Question::Idle { peer } | Question::Ended { peer, .. })) = (way, &question)
+            if let (Some((hosts, target)), Some(Question::Idle { peer } | Question::Ended { peer, .. })) =
+                (way, &question)
             {
                 self.observe_session(hosts, target, peer, wire.tls.as_ref());
             }

@@ -1,5 +1,6 @@
 //! The end of a message: judged, staged, committed, and only then answered with 250.
 
+use crate::refusal::{Decider, Refusal};
 use crate::{Desk, SubmissionRules, arrival, now, peer_text, reply};
 use deliver::{Accepted, Destined, Intake, Plan, Queued, Staged, reverse_address};
 use directory::Route;
@@ -23,50 +24,65 @@ impl Desk {
         let id = self.house.queue_ids.next();
         let message = Message { id, client, envelope, taken: &taken };
         let hops = self.intake.as_mut().map(|intake| intake.complete().received).unwrap_or_default();
-        let replies = match (self.intake.take(), client.role) {
-            (None, _) => vec![reply::local_error(); count],
-            (Some(_), _) if hops > self.house.hops_max => vec![reply::too_many_hops(); count],
+        let refused = |refusal: Refusal| (0..count).map(|_| Err(refusal.clone())).collect();
+        let outcomes: Vec<Result<Reply, Refusal>> = match (self.intake.take(), client.role) {
+            (None, _) => refused(Decider::Store.refuses(reply::local_error())),
+            (Some(_), _) if hops > self.house.hops_max => {
+                refused(Decider::Limit("Received fields").refuses(reply::too_many_hops()))
+            }
             (Some(intake), Role::Lmtp) => self.deliver_each(message, intake).await,
             (Some(intake), Role::Mx | Role::Submission) => vec![self.deliver_all(message, intake).await],
         };
-        if let Some(refusal) = replies.iter().find(|reply| !reply.is_positive()) {
-            self.tell_of_refusal(client, envelope, None, refusal);
-        }
+        self.tell_of_outcomes(message, &outcomes);
+        let replies: Vec<Reply> =
+            outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|refusal| refusal.reply)).collect();
         self.log_outcome(message, &replies);
         replies
     }
 
+    /// In SMTP the one refusal is about everybody, in LMTP each is about its recipient.
+    fn tell_of_outcomes(&self, message: Message<'_>, outcomes: &[Result<Reply, Refusal>]) {
+        for (index, outcome) in outcomes.iter().enumerate() {
+            if let Err(refusal) = outcome {
+                let recipient = match message.client.role {
+                    Role::Lmtp => message.envelope.recipients.get(index).map(|recipient| &recipient.address),
+                    Role::Mx | Role::Submission => None,
+                };
+                self.tell_of_refusal(message.client, message.envelope, recipient, refusal);
+            }
+        }
+    }
+
     /// SMTP: one reply speaks for all recipients, so the commit is all or nothing.
-    async fn deliver_all(&self, message: Message<'_>, intake: Intake) -> Reply {
+    async fn deliver_all(&self, message: Message<'_>, intake: Intake) -> Result<Reply, Refusal> {
         if let Some(rule) = message.discarded_by() {
             return self.discard(&message, rule).await;
         }
-        let (plan, archived, _octets) = match self.plan(&message, intake) {
-            Ok(Outcome::Planned(plan, archived, octets)) => (*plan, archived, octets),
-            Ok(Outcome::Discarded(rule)) => return self.discard(&message, &rule).await,
-            Err(reply) => return reply,
+        let (plan, archived, _octets) = match self.plan(&message, intake)? {
+            Outcome::Planned(plan, archived, octets) => (*plan, archived, octets),
+            Outcome::Discarded(rule) => return self.discard(&message, &rule).await,
         };
         let Plan { commit, queued } = plan;
         let accounts: Vec<AccountName> = commit.groups.iter().map(|group| group.account.clone()).collect();
         let outcomes = match self.house.store.commit(commit).await {
             Ok(outcomes) => outcomes,
-            Err(error) => return self.store_failed(message.id, &error),
+            Err(error) => return Err(self.store_failed(message.id, &error)),
         };
         let refusals: Vec<(&AccountName, ChangeError)> =
             accounts.iter().zip(outcomes).filter_map(|(account, outcome)| Some((account, outcome.err()?))).collect();
         // The others were only not applied.
         let cause = refusals.iter().find(|(_, error)| *error != ChangeError::NotApplied).or(refusals.first());
         if let Some((account, error)) = cause {
-            return self.refused_by_account(&message, account, error).await;
+            return Err(self.refused_by_account(&message, account, error).await);
         }
         for queued in queued.into_iter().chain(archived) {
             self.house.queue.queued(queued);
         }
-        reply::queued(message.id)
+        Ok(reply::queued(message.id))
     }
 
     /// R113: accepted, and thrown away by a rule that its story names.
-    async fn discard(&self, message: &Message<'_>, rule: &str) -> Reply {
+    async fn discard(&self, message: &Message<'_>, rule: &str) -> Result<Reply, Refusal> {
         tracing::info!(queue_id = %message.id, rule, "discarded");
         let at = deliver::now();
         let event = |what| Event { at, recipient: None, what };
@@ -75,15 +91,15 @@ impl Desk {
         let discarded = message.envelope.recipients.len() as u32;
         let queue = vec![QueueChange::Begin { message: message.id, discarded, events }];
         match self.house.store.commit(Commit { queue, ..Commit::default() }).await {
-            Ok(_) => reply::queued(message.id),
-            Err(error) => self.store_failed(message.id, &error),
+            Ok(_) => Ok(reply::queued(message.id)),
+            Err(error) => Err(self.store_failed(message.id, &error)),
         }
     }
 
     /// A mailbox that filled up since its RCPT makes a temporary refusal, so that the next attempt's RCPT gives the
     /// refusal to the one recipient it concerns. Where that RCPT would be taken again, because the message is larger than
     /// its client declares, no attempt would ever end: the refusal is for good, and names the recipient.
-    async fn refused_by_account(&self, message: &Message<'_>, account: &AccountName, error: &ChangeError) -> Reply {
+    async fn refused_by_account(&self, message: &Message<'_>, account: &AccountName, error: &ChangeError) -> Refusal {
         let route = Route::Mailbox(account.clone());
         let concerned = message.envelope.recipients.iter().zip(message.taken);
         let concerned =
@@ -91,25 +107,25 @@ impl Desk {
         if let (ChangeError::OverQuota, Some(recipient)) = (error, concerned)
             && self.house.policy.has_room(account, message.envelope).await == Some(true)
         {
-            return reply::quota_exceeded(&recipient.address);
+            return Decider::Quota(account.clone()).refuses(reply::quota_exceeded(&recipient.address));
         }
-        reply::to_change_error(error)
+        decider_of(account, error).refuses(reply::to_change_error(error))
     }
 
     /// LMTP: each recipient has its own reply; the body is stored once all the same.
-    async fn deliver_each(&self, message: Message<'_>, intake: Intake) -> Vec<Reply> {
+    async fn deliver_each(&self, message: Message<'_>, intake: Intake) -> Vec<Result<Reply, Refusal>> {
         let count = message.taken.len();
         let (plan, archived, _octets) = match self.plan(&message, intake) {
             Ok(Outcome::Planned(plan, archived, octets)) => (*plan, archived, octets),
             // Rules for submitted mail do not hold for LMTP.
-            Ok(Outcome::Discarded(_)) => return vec![reply::local_error(); count],
-            Err(reply) => return vec![reply; count],
+            Ok(Outcome::Discarded(_)) => return vec![Err(Decider::Lmtp.refuses(reply::local_error())); count],
+            Err(refusal) => return vec![Err(refusal); count],
         };
         let Plan { commit, queued } = plan;
         let accounts: Vec<_> = commit.groups.iter().map(|group| group.account.clone()).collect();
         let outcomes = match self.house.store.commit(commit).await {
             Ok(outcomes) => outcomes,
-            Err(error) => return vec![self.store_failed(message.id, &error); count],
+            Err(error) => return vec![Err(self.store_failed(message.id, &error)); count],
         };
         for queued in queued.into_iter().chain(archived) {
             self.house.queue.queued(queued);
@@ -117,21 +133,23 @@ impl Desk {
         let failure_of = |route: &Route| match route {
             Route::Mailbox(account) => {
                 let place = accounts.iter().position(|known| known == account)?;
-                outcomes.get(place)?.as_ref().err()
+                Some((accounts.get(place)?, outcomes.get(place)?.as_ref().err()?))
             }
             Route::Relay(_) | Route::Outside(_) => None,
         };
         let recipients = message.envelope.recipients.iter().zip(message.taken);
         recipients
             .map(|(recipient, taken)| match taken.routes.iter().find_map(failure_of) {
-                Some(error) => reply::lmtp_change_error(&recipient.address, error),
-                None => reply::lmtp_saved(&recipient.address, message.id),
+                Some((account, error)) => {
+                    Err(decider_of(account, error).refuses(reply::lmtp_change_error(&recipient.address, error)))
+                }
+                None => Ok(reply::lmtp_saved(&recipient.address, message.id)),
             })
             .collect()
     }
 
     /// Stages the message and works out what it changes.
-    fn plan(&self, message: &Message<'_>, mut intake: Intake) -> Result<Outcome, Reply> {
+    fn plan(&self, message: &Message<'_>, mut intake: Intake) -> Result<Outcome, Refusal> {
         let effects = message.effects();
         intake.complete();
         let text = self.text(message, &mut intake)?;
@@ -164,7 +182,7 @@ impl Desk {
             queue_all: false,
             is_ascii: staged.is_ascii,
             arrival,
-            events: text.events,
+            events: [self.effect_events(message), text.events].concat(),
             together: message.client.role != Role::Lmtp,
         };
         let mut plan = deliver::plan(accepted, &destined, staged.body.id, now(), &self.house.directory);
@@ -215,16 +233,27 @@ impl Desk {
     }
 
     /// What is demanded of the text and done to it: header rules, missing fields, the signature.
-    fn text(&self, message: &Message<'_>, intake: &mut Intake) -> Result<Text, Reply> {
+    fn text(&self, message: &Message<'_>, intake: &mut Intake) -> Result<Text, Refusal> {
         let findings = intake.findings().clone();
         let mut text = Text { verdict: findings.verdict, redirect: findings.redirect, ..Text::default() };
         if let Verdict::Reject(refusal) = &text.verdict {
-            return Err(reply::header_refused(refusal));
+            let is_cause = |deed: &&header_rules::Deed| matches!(deed.action, header_rules::Action::Reject(_));
+            let line = findings.deeds.iter().rfind(is_cause).and_then(|deed| deed.line);
+            return Err(Decider::HeaderRules(line).refuses(reply::header_refused(refusal)));
+        }
+        if let Verdict::Hold(rule) | Verdict::Discard(rule) = &mut text.verdict {
+            use header_rules::Action;
+            let is_cause =
+                |deed: &&header_rules::Deed| matches!(deed.action, Action::Hold(_) | Action::Discard(_));
+            let cause = findings.deeds.iter().rfind(is_cause).map(|deed| (deed.line, named(&deed.action)));
+            if let Some((Some(line), action)) = cause {
+                *rule = format!("line {line}: {action}");
+            }
         }
         for deed in &findings.deeds {
             let line = deed.line.map_or("a limit".to_owned(), |line| format!("header rule in line {line}"));
             tracing::info!(queue_id = %message.id, rule = %line, field = %deed.field, "header field");
-            let what = format!("{line}: {:?}: {}", deed.action, deed.field);
+            let what = format!("{line}: {}: {}", named(&deed.action), deed.field);
             text.events.push(Event { at: deliver::now(), recipient: None, what: Happening::Altered { what } });
         }
         let mut added = String::new();
@@ -245,22 +274,22 @@ impl Desk {
     }
 
     /// R103, V40, R138: one plain author, and the fields that are missing.
-    fn submitted(&self, message: &Message<'_>, facts: &HeaderFacts, rules: &SubmissionRules) -> Result<String, Reply> {
-        let authors =
-            message::submission::authors(facts, rules.demands).map_err(|error| reply::author_refused(&error))?;
+    fn submitted(&self, message: &Message<'_>, facts: &HeaderFacts, rules: &SubmissionRules) -> Result<String, Refusal> {
+        let refused = |error| Decider::Author.refuses(reply::author_refused(&error));
+        let authors = message::submission::authors(facts, rules.demands).map_err(refused)?;
         if let (true, Some(account)) = (rules.check_author, &message.client.account) {
             let owned = |address: &&Address| {
                 !self.house.directory.may_send_as(account, &mail::ReversePath::Address((*address).clone()))
             };
             if let Some(address) = authors.from.iter().find(owned) {
-                return Err(reply::author_not_owned(address, account));
+                return Err(Decider::CheckAuthor.refuses(reply::author_not_owned(address, account)));
             }
         }
         let account = message.client.account.as_ref().and_then(|account| Address::parse(account.as_str()).ok());
         let author = reverse_address(&message.envelope.reverse_path).cloned().or(account);
         let message_id = format!("{}@{}", message.id, self.house.host_name);
         let given = Given { date: now(), message_id: &message_id, author: author.as_ref() };
-        message::submission::additions(facts, &given).map_err(|error| reply::author_refused(&error))
+        message::submission::additions(facts, &given).map_err(refused)
     }
 
     /// The ends of all recipients' ways, with the effects of access tables applied.
@@ -269,7 +298,7 @@ impl Desk {
         message: &Message<'_>,
         effects: &[&Effect],
         by_header: Option<&Address>,
-    ) -> Result<Vec<Destined>, Reply> {
+    ) -> Result<Vec<Destined>, Refusal> {
         let redirect = effects.iter().find_map(|e| if let Effect::Redirect(to) = e { Some(to) } else { None });
         let redirect = redirect.or(by_header);
         let mut destined = match redirect {
@@ -293,9 +322,29 @@ impl Desk {
         Ok(destined)
     }
 
+    /// What access tables do with the message, for its story. What they hold or throw away is told of by itself.
+    fn effect_events(&self, message: &Message<'_>) -> Vec<Event> {
+        let at = deliver::now();
+        let mut events = Vec::new();
+        for (recipient, taken) in message.envelope.recipients.iter().zip(message.taken) {
+            for effect in &taken.effects {
+                let by = |action: &str| format!("access table: {action}");
+                let what = match effect {
+                    Effect::Redirect(to) => Happening::Expanded { to: vec![to.to_string()], by: by("REDIRECT") },
+                    Effect::Copy(to) => Happening::Noted { what: format!("a copy goes to {to} ({})", by("BCC")) },
+                    Effect::Prepend(field) => Happening::Altered { what: format!("{field} ({})", by("PREPEND")) },
+                    Effect::Hold(_) | Effect::Discard(_) => continue,
+                };
+                events.push(Event { at, recipient: Some(recipient.address.to_string()), what });
+            }
+        }
+        events
+    }
+
     /// An address that a rule of ours names; no report about it goes to the message's sender.
-    fn sent_to(&self, address: &Address) -> Result<Vec<Destined>, Reply> {
-        let routes = self.house.policy.way(address).map_err(|_| reply::configuration_problem())?;
+    fn sent_to(&self, address: &Address) -> Result<Vec<Destined>, Refusal> {
+        let unusable = |_| Decider::Target.refuses(reply::configuration_problem());
+        let routes = self.house.policy.way(address).map_err(unusable)?;
         let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(address.clone()) };
         Ok(routes.into_iter().map(|route| Destined { recipient: recipient.clone(), route }).collect())
     }
@@ -365,9 +414,9 @@ impl Desk {
         }
     }
 
-    fn store_failed(&self, id: QueueId, error: &store::StoreError) -> Reply {
+    fn store_failed(&self, id: QueueId, error: &store::StoreError) -> Refusal {
         tracing::error!(queue_id = %id, %error, "the store cannot take a message");
-        reply::to_store_error(error)
+        Decider::Store.refuses(reply::to_store_error(error))
     }
 
     fn log_outcome(&self, message: Message<'_>, replies: &[Reply]) {
@@ -391,6 +440,41 @@ impl Desk {
                 account = message.client.account.as_ref().map(tracing::field::display), outcome, reply = %reply, "delivery"
             );
         }
+    }
+}
+
+/// An action of a header rule, as the rule has it.
+fn named(action: &header_rules::Action) -> String {
+    use header_rules::Action;
+    let with = |name: &str, text: &str| if text.is_empty() { name.to_owned() } else { format!("{name} {text}") };
+    let field = |octets: &[u8]| mail::queue::one_line(&String::from_utf8_lossy(octets));
+    match action {
+        Action::Dunno => "DUNNO".into(),
+        Action::Ignore => "IGNORE".into(),
+        Action::Strip(text) => with("STRIP", text),
+        Action::Replace(new) => with("REPLACE", &field(new)),
+        Action::Prepend(new) => with("PREPEND", &field(new)),
+        Action::Warn(text) => with("WARN", text),
+        Action::Info(text) => with("INFO", text),
+        Action::Hold(text) => with("HOLD", text),
+        Action::Discard(text) => with("DISCARD", text),
+        Action::Reject(refusal) => with("REJECT", &refusal.text),
+        Action::Redirect(to) => with("REDIRECT", &to.to_string()),
+    }
+}
+
+/// What keeps a message from an account's mailboxes.
+fn decider_of(account: &AccountName, error: &ChangeError) -> Decider {
+    match error {
+        ChangeError::OverQuota => Decider::Quota(account.clone()),
+        ChangeError::NoSuchMailbox
+        | ChangeError::MailboxExists
+        | ChangeError::Inbox
+        | ChangeError::TooManyMailboxes
+        | ChangeError::TooManyKeywords
+        | ChangeError::NoSuchBody
+        | ChangeError::Exhausted
+        | ChangeError::NotApplied => Decider::Store,
     }
 }
 

@@ -5,6 +5,7 @@
 //! and only then is there a 250.
 
 mod delivery;
+mod refusal;
 mod reply;
 
 use deliver::{Intake, QueueDoor, QueueIds, Signer};
@@ -16,6 +17,7 @@ use mail::{
 use message::submission::Demands;
 use policy::Policy;
 use queue::rate::{RateLimits, Rates};
+use refusal::{Decider, Refusal};
 use sender_auth::srs::{Day, Srs};
 use smtp_proto::question::{Answer, Client, Question, Role};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,6 +87,9 @@ pub struct SubmissionRates {
     pub used: Arc<Mutex<Rates>>,
 }
 
+/// How long the place of a refusal stays taken after it was kept.
+const REFUSAL_REST: Duration = Duration::from_secs(1);
+
 /// Most routes that the recipients of one message may have together: the product of recipients and targets of an alias
 /// is no bound to live with.
 pub const ROUTES_PER_TRANSACTION_MAX: usize = 10_000;
@@ -122,10 +127,15 @@ impl Desk {
         Answer::Authenticated(self.house.login.authenticate(&self.house.listener, &client.peer, credentials).await)
     }
 
-    fn mail(&mut self, envelope: &Envelope) -> Result<(), Reply> {
+    fn mail(&mut self, client: &Client, envelope: &Envelope) -> Result<(), Reply> {
         self.taken.clear();
         let octets = envelope.declared_size_octets.unwrap_or(0).max(self.house.message_octets_max / 8);
-        if self.house.store.has_room(octets) { Ok(()) } else { Err(reply::insufficient_storage()) }
+        if self.house.store.has_room(octets) {
+            return Ok(());
+        }
+        let refusal = Decider::Store.refuses(reply::insufficient_storage());
+        self.tell_of_refusal(client, envelope, None, &refusal);
+        Err(refusal.reply)
     }
 
     async fn recipient(&mut self, client: &Client, envelope: &Envelope, recipient: &Recipient) -> Result<(), Reply> {
@@ -137,25 +147,26 @@ impl Desk {
             (None, Role::Mx | Role::Submission) => {
                 let facts = self.policy_client(client);
                 let question = policy::Question { client: &facts, envelope, recipient };
-                self.house.policy.recipient(question).await
+                self.house.policy.recipient(question).await.map_err(Refusal::from)
             }
         };
         let routes: usize = self.taken.iter().map(|taken| taken.routes.len()).sum();
         let has_room = |taken: &policy::Taken| routes + taken.routes.len() <= ROUTES_PER_TRANSACTION_MAX;
-        match verdict.and_then(|taken| if has_room(&taken) { Ok(taken) } else { Err(reply::too_many_recipients()) }) {
+        let too_many = || Decider::Limit("routes of a message").refuses(reply::too_many_recipients());
+        match verdict.and_then(|taken| if has_room(&taken) { Ok(taken) } else { Err(too_many()) }) {
             Ok(taken) => {
                 self.taken.push(taken);
                 Ok(())
             }
-            Err(reply) => {
+            Err(refusal) => {
                 tracing::info!(
                     listener = %self.house.listener, peer = %peer_text(client), from = %envelope.reverse_path,
-                    to = %recipient.address, reply = %reply, "recipient refused"
+                    to = %recipient.address, by = %refusal.by, reply = %refusal.reply, "recipient refused"
                 );
                 metrics::counter!("smtp_recipients_total", "listener" => self.house.listener.clone(), "outcome" => "refused")
                     .increment(1);
-                self.tell_of_refusal(client, envelope, Some(&recipient.address), &reply);
-                Err(reply)
+                self.tell_of_refusal(client, envelope, Some(&recipient.address), &refusal);
+                Err(refusal.reply)
             }
         }
     }
@@ -174,35 +185,40 @@ impl Desk {
     }
 
     /// A report that comes back to a reverse-path of our making goes on to whom it stands for. `None`: no such thing.
-    fn returned(&self, envelope: &Envelope, recipient: &Recipient) -> Option<Result<policy::Taken, Reply>> {
+    fn returned(&self, envelope: &Envelope, recipient: &Recipient) -> Option<Result<policy::Taken, Refusal>> {
         let srs = self.house.srs.as_ref().filter(|srs| srs.claims(&recipient.address))?;
         let today = Day::of(u64::try_from(now().unix_seconds).unwrap_or(0));
         // Only reports go back; anything else would make the rewritten address a way to relay.
         let original = match (&envelope.reverse_path, srs.reverse(&recipient.address, today)) {
             (ReversePath::Null, Ok(original)) => original,
-            (ReversePath::Address(_), Ok(_)) => return Some(Err(reply::srs_for_reports_only(&recipient.address))),
-            (_, Err(error)) => return Some(Err(reply::srs_refused(&recipient.address, &error))),
+            (ReversePath::Address(_), Ok(_)) => {
+                return Some(Err(Decider::Srs.refuses(reply::srs_for_reports_only(&recipient.address))));
+            }
+            (_, Err(error)) => return Some(Err(Decider::Srs.refuses(reply::srs_refused(&recipient.address, &error)))),
         };
-        Some(self.house.policy.way(&original).map(|routes| policy::Taken { routes, effects: Vec::new() }))
+        let routes = self.house.policy.way(&original).map_err(|reply| Decider::Srs.refuses(reply));
+        Some(routes.map(|routes| policy::Taken { routes, effects: Vec::new() }))
     }
 
     /// How much the account sent of late, this message included.
-    fn within_rate(&self, client: &Client, envelope: &Envelope) -> Result<(), Reply> {
+    fn within_rate(&self, client: &Client, envelope: &Envelope) -> Result<(), Refusal> {
         let (Some(rates), Some(account)) = (&self.house.rates, &client.account) else { return Ok(()) };
         let recipients = envelope.recipients.len() as u32;
         let mut used = rates.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.check_and_count(account, recipients, &rates.limits, deliver::now()).map_err(|exceeded| {
             tracing::warn!(%account, limit = %exceeded.name, "too many submissions");
-            reply::rate_exceeded(account, &exceeded)
+            Decider::Rate(exceeded.name).refuses(reply::rate_exceeded(account, &exceeded))
         })
     }
 
     /// Keeps what was refused, so that `why` can tell of it. Never waits, and a store in trouble loses it: a refusal is
     /// history, not a promise.
-    fn tell_of_refusal(&self, client: &Client, envelope: &Envelope, recipient: Option<&Address>, reply: &Reply) {
+    fn tell_of_refusal(&self, client: &Client, envelope: &Envelope, recipient: Option<&Address>, refusal: &Refusal) {
         let mut arrival = arrival(&self.house, client, envelope);
-        arrival.to = recipient.iter().map(|address| address.to_string()).collect();
-        let what = Happening::Refused { arrival, by: "policy".into(), reply: reply.to_string() };
+        if let Some(recipient) = recipient {
+            arrival.to = vec![recipient.to_string()];
+        }
+        let what = Happening::Refused { arrival, by: refusal.by.to_string(), reply: refusal.reply.to_string() };
         let event = Event { at: deliver::now(), recipient: recipient.map(Address::to_string), what };
         let message = self.house.queue_ids.next();
         let Ok(permit) = self.house.refusals.clone().try_acquire_owned() else { return };
@@ -212,21 +228,23 @@ impl Desk {
             if let Err(error) = store.commit(Commit { queue, ..Commit::default() }).await {
                 tracing::debug!(%error, "a refusal was not kept");
             }
+            // So many a second are kept and no more: nobody fills the disk by being refused.
+            tokio::time::sleep(REFUSAL_REST).await;
             drop(permit);
         });
     }
 
     /// R63: no checks but that the mailbox exists. RFC 2033 is for final delivery: what we would only pass on does not
     /// exist here; an alias of ours may lead out of the house all the same.
-    fn lmtp_recipient(&self, recipient: &Recipient) -> Result<policy::Taken, Reply> {
+    fn lmtp_recipient(&self, recipient: &Recipient) -> Result<policy::Taken, Refusal> {
         let address = &recipient.address;
         let is_ours = self.house.directory.class_of(&address.domain) == DomainClass::Hosted;
         match self.house.policy.route(address) {
             Ok(routes) if is_ours || routes.iter().all(|route| matches!(route, Route::Mailbox(_))) => {
                 Ok(policy::Taken { routes, effects: Vec::new() })
             }
-            Err(refusal) if is_ours && !refusal.is_permanent() => Err(refusal),
-            Ok(_) | Err(_) => Err(reply::lmtp_unknown_user(address)),
+            Err(reply) if is_ours && !reply.is_permanent() => Err(Decider::Lmtp.refuses(reply)),
+            Ok(_) | Err(_) => Err(Decider::Lmtp.refuses(reply::lmtp_unknown_user(address))),
         }
     }
 
@@ -249,9 +267,9 @@ impl Desk {
     }
 
     fn begin_body(&mut self, client: &Client, envelope: &Envelope) -> Result<(), Reply> {
-        if let Err(reply) = self.within_rate(client, envelope) {
-            self.tell_of_refusal(client, envelope, None, &reply);
-            return Err(reply);
+        if let Err(refusal) = self.within_rate(client, envelope) {
+            self.tell_of_refusal(client, envelope, None, &refusal);
+            return Err(refusal.reply);
         }
         self.intake = Some(self.intake_for(client).map_err(|error| reply::to_store_error(&error))?);
         Ok(())
@@ -287,7 +305,7 @@ impl net::Desk for Desk {
         match question {
             Question::Connect { client } => Answer::Verdict(self.connect(&client)),
             Question::Authenticate { client, credentials } => self.authenticate(&client, credentials).await,
-            Question::Mail { envelope, .. } => Answer::Verdict(self.mail(&envelope)),
+            Question::Mail { client, envelope } => Answer::Verdict(self.mail(&client, &envelope)),
             Question::Recipient { client, envelope, recipient } => {
                 Answer::Verdict(self.recipient(&client, &envelope, &recipient).await)
             }

@@ -397,7 +397,7 @@ fn r12_r196_init_makes_what_check_has_nothing_to_say_about() {
     };
     let made = init();
     assert_eq!(made.status, Some(0), "{made}");
-    for words in ["MX 1 mx.example.org.", "_25._tcp.mx.example.org.  TLSA 3 1 1 ", "ada@example.org", "check", "serve"]
+    for words in ["MX 10 mx.example.org.", "_25._tcp.mx.example.org.  TLSA 3 1 1 ", "ada@example.org", "check", "serve"]
     {
         made.must_say(words).unwrap();
     }

@@ -19,8 +19,10 @@ mod outbound;
 mod postfix;
 mod python;
 mod report;
+mod sendmail;
 mod swaks;
 mod tls;
+mod why;
 
 /// An account of the demonstration server.
 const BRIAN: &str = "brian@example.net";

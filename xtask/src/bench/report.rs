@@ -50,8 +50,11 @@ impl Results {
     }
 }
 
-/// The rows of the page: what, key, whether more is better, the goal.
-const ROWS: [(&str, &str, bool, &str); 27] = [
+/// A row of a table: what, key, whether more is better, the goal.
+pub type Row<'a> = (&'a str, &'a str, bool, &'a str);
+
+/// The rows of the page.
+const ROWS: [Row<'static>; 27] = [
     ("inbound 4 KiB, 1 session, /s", "size=4096 sessions=1||delivered_per_s", true, "4 ×"),
     ("inbound 4 KiB, 10 sessions, /s", "size=4096 sessions=10||delivered_per_s", true, "20 ×"),
     ("inbound 4 KiB, 50 sessions, /s", "size=4096 sessions=50||delivered_per_s", true, "20 ×"),
@@ -81,18 +84,24 @@ const ROWS: [(&str, &str, bool, &str); 27] = [
     ("IMAP mix, 50 clients, p99 of an operation, ms", "imap-mix clients=50||op_p99_ms", false, ""),
 ];
 
-/// The page.
+/// The page, but for its sections.
 pub fn page(all: &[Results], runs: u64, big: u64) -> String {
-    let mut page = format!(
+    format!(
         "# What is measured\n\nWritten by `cargo xtask bench`: the reference stack (Postfix and Dovecot, durable defaults) and pillarbox in turn on \
          the same machine in one run, under the same load, plain SMTP, IMAP and POP3 inside TLS. Load and server share the \
          machine's cores ({} here). Medians of {runs} runs (least–greatest); the big mailbox holds {big} messages of 4 KiB. A ratio \
-         above 1 means that pillarbox is better.\n\n| what | reference | pillarbox | ratio | goal |\n| --- | --- | --- | --- | --- |\n",
-        std::thread::available_parallelism().map_or(1, usize::from)
-    );
+         above 1 means that pillarbox is better.\n\n{}",
+        std::thread::available_parallelism().map_or(1, usize::from),
+        table(&ROWS, all)
+    )
+}
+
+/// Both servers side by side.
+pub fn table(rows: &[Row<'_>], all: &[Results]) -> String {
+    let mut table = String::from("| what | reference | pillarbox | ratio | goal |\n| --- | --- | --- | --- | --- |\n");
     let find = |name: &str| all.iter().find(|results| results.name == name);
     let (reference, ours) = (find("reference"), find("pillarbox"));
-    for (what, key, more_is_better, goal) in ROWS {
+    for (what, key, more_is_better, goal) in rows {
         let show = |results: Option<&Results>| match results.and_then(|results| results.median(key)) {
             Some((middle, low, high)) => format!("{} ({}–{})", number(middle), number(low), number(high)),
             None => "–".to_owned(),
@@ -101,13 +110,39 @@ pub fn page(all: &[Results], runs: u64, big: u64) -> String {
             |results: Option<&Results>| results.and_then(|results| results.median(key)).map(|(middle, _, _)| middle);
         let ratio = match (median(reference), median(ours)) {
             (Some(theirs), Some(ours)) if theirs > 0.0 && ours > 0.0 => {
-                format!("{:.1} ×", if more_is_better { ours / theirs } else { theirs / ours })
+                format!("{:.1} ×", if *more_is_better { ours / theirs } else { theirs / ours })
             }
             _ => "–".to_owned(),
         };
-        page.push_str(&format!("| {what} | {} | {} | {ratio} | {goal} |\n", show(reference), show(ours)));
+        table.push_str(&format!("| {what} | {} | {} | {ratio} | {goal} |\n", show(reference), show(ours)));
     }
-    page
+    table
+}
+
+/// Where a section of a page lies: from its heading to the next of its kind, or the end.
+fn place(page: &str, heading: &str) -> Option<std::ops::Range<usize>> {
+    let start = page.find(&format!("\n{heading}\n"))? + 1;
+    let after = start + heading.len();
+    let end = page.get(after..)?.find("\n## ").map_or(page.len(), |at| after + at + 1);
+    Some(start..end)
+}
+
+/// A section of a page, with its heading.
+pub fn section<'a>(page: &'a str, heading: &str) -> Option<&'a str> {
+    page.get(place(page, heading)?)
+}
+
+/// The page with a section in the place of the one with the same heading, or at the end.
+pub fn with_section(page: &str, heading: &str, section: &str) -> String {
+    match place(page, heading) {
+        Some(place) => {
+            let (before, after) =
+                (page.get(..place.start).unwrap_or_default(), page.get(place.end..).unwrap_or_default());
+            let gap = if after.is_empty() { "" } else { "\n" };
+            format!("{before}{}\n{gap}{after}", section.trim_end())
+        }
+        None => format!("{}\n\n{}\n", page.trim_end(), section.trim_end()),
+    }
 }
 
 fn number(value: f64) -> String {
@@ -115,5 +150,21 @@ fn number(value: f64) -> String {
         100.0.. => format!("{value:.0}"),
         10.0..100.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_take_the_place_of_their_older_selves() {
+        let page = with_section("# a\n\ntext\n", "## b", "## b\n\nold\n");
+        assert_eq!(page, "# a\n\ntext\n\n## b\n\nold\n");
+        assert_eq!(section(&page, "## b"), Some("## b\n\nold\n"));
+        assert_eq!(with_section(&page, "## b", "## b\n\nnew\n"), "# a\n\ntext\n\n## b\n\nnew\n");
+        let longer = format!("{page}\n## c\n\nkept\n");
+        assert_eq!(with_section(&longer, "## b", "## b\nnew"), "# a\n\ntext\n\n## b\nnew\n\n## c\n\nkept\n");
+        assert_eq!(section(&longer, "## d"), None);
     }
 }

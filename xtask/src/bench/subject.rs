@@ -2,6 +2,7 @@
 
 use super::script;
 use anyhow::{Context, bail};
+use peers::server::binary;
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
@@ -123,7 +124,7 @@ impl Pillarbox {
     pub fn start(lab: &Path) -> anyhow::Result<Pillarbox> {
         let folder = lab.join("pillarbox");
         configure(&folder)?;
-        let (child, start_ms) = launch(&folder)?;
+        let (child, start_ms) = launch(&folder, SMTP)?;
         Ok(Pillarbox { folder, child: Mutex::new(child), start_ms })
     }
 
@@ -133,8 +134,7 @@ impl Pillarbox {
 }
 
 fn configure(folder: &Path) -> anyhow::Result<()> {
-    let binary = "target/release/pillarbox";
-    let status = Command::new(binary)
+    let status = Command::new(binary())
         .args(["init", "example.net", "--account", "brian@example.net", "-p", PASSWORD, "--folder"])
         .arg(folder)
         .arg("--storage")
@@ -146,7 +146,7 @@ fn configure(folder: &Path) -> anyhow::Result<()> {
     }
     // One hash for all accounts, as in the reference: bcrypt at cost 8.
     let hash =
-        Command::new(binary).args(["password", "hash", "-s", "BLF-CRYPT", "-r", "8", "-p", PASSWORD]).output()?;
+        Command::new(binary()).args(["password", "hash", "-s", "BLF-CRYPT", "-r", "8", "-p", PASSWORD]).output()?;
     let hash = String::from_utf8(hash.stdout)?.trim().to_owned();
     let mut names: Vec<String> = ["brian", "notbrian", "big"].map(String::from).to_vec();
     names.extend((1..=USERS).map(|number| format!("user{number:03}")));
@@ -172,34 +172,57 @@ fn configure(folder: &Path) -> anyhow::Result<()> {
     Ok(fs::write(folder.join("pillarbox.toml"), text)?)
 }
 
-fn launch(folder: &Path) -> anyhow::Result<(Child, f64)> {
-    let begun = Instant::now();
-    let mut child = Command::new("target/release/pillarbox")
+/// Starts the server of a folder; gives the milliseconds until it greets on a port for SMTP.
+pub fn launch(folder: &Path, port: u16) -> anyhow::Result<(Child, f64)> {
+    let mut child = Command::new(binary())
         .arg("--config")
         .arg(folder.join("pillarbox.toml"))
         .arg("serve")
         .stdin(Stdio::null())
         .spawn()?;
+    let waited = wait_for_greeting(port, || match child.try_wait()? {
+        Some(status) => bail!("pillarbox ended with {status}"),
+        None => Ok(()),
+    });
+    match waited {
+        Ok(time) => Ok((child, time.as_secs_f64() * 1e3)),
+        Err(error) => {
+            // It may have ended by itself.
+            let _ = child.kill();
+            child.wait()?;
+            Err(error)
+        }
+    }
+}
+
+/// Waits until a server greets; gives the time it took. `is_well` says whether there is hope.
+pub fn wait_for_greeting(port: u16, mut is_well: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(30) {
-        if greets() {
-            return Ok((child, begun.elapsed().as_secs_f64() * 1e3));
+        if greets(port) {
+            return Ok(begun.elapsed());
         }
-        if let Some(status) = child.try_wait()? {
-            bail!("pillarbox ended with {status}");
-        }
+        is_well()?;
         std::thread::sleep(Duration::from_millis(1));
     }
-    child.kill()?;
-    bail!("pillarbox does not answer")
+    bail!("nobody greets on port {port}")
 }
 
 /// An open port proves little: the kernel accepts before the server does. A greeting proves all.
-fn greets() -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", SMTP)) else { return false };
+fn greets(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let mut greeting = [0; 4];
     stream.set_read_timeout(Some(Duration::from_secs(20))).is_ok()
         && stream.read_exact(&mut greeting).is_ok()
         && greeting == *b"220 "
+}
+
+/// PSS of a process.
+pub fn pss_mib(process: u32) -> anyhow::Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+    let pss = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("Pss")?;
+    let kib: f64 = pss.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
 }
 
 impl Subject for Pillarbox {
@@ -222,21 +245,18 @@ impl Subject for Pillarbox {
         self.start_ms
     }
     fn memory_mib(&self) -> anyhow::Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child().id()))?;
-        let pss = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("Pss")?;
-        let kib: f64 = pss.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib / 1024.0)
+        pss_mib(self.child().id())
     }
     fn restart_after_kill_ms(&self) -> anyhow::Result<Option<f64>> {
         let mut child = self.child();
         child.kill()?;
         child.wait()?;
-        let (again, ms) = launch(&self.folder)?;
+        let (again, ms) = launch(&self.folder, SMTP)?;
         *child = again;
         Ok(Some(ms))
     }
     fn disk_per_octet(&self) -> anyhow::Result<Option<f64>> {
-        let output = Command::new("target/release/pillarbox")
+        let output = Command::new(binary())
             .arg("--config")
             .arg(self.folder.join("pillarbox.toml"))
             .args(["--json", "quota", "get", "-A"])

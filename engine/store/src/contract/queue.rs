@@ -113,6 +113,12 @@ pub async fn recipients_are_settled_one_by_one(store: &dyn MailStore) {
     let expected = Ledger { messages: 1, accepted: 4, delivered: 2, waiting: 1, held: 1, ..Ledger::default() };
     assert_eq!(sums(store, id).await, expected);
 
+    let tried_while_held =
+        QueueChange::Wait { message: id, number: 1, state: later, attempt: attempt.clone(), delay_reported: false };
+    change(store, vec![tried_while_held]).await;
+    let message = store.queued(id).await.expect("reads").expect("queued");
+    assert_eq!(message.recipients[1].state, QueueState::Held, "a try does not release what was held meanwhile");
+
     let settle = |number, how| QueueChange::Settle { message: id, number, how };
     change(store, vec![settle(0, Settled::Bounced), settle(1, Settled::Discarded)]).await;
     assert_eq!(store.queued(id).await.expect("reads"), None, "the message goes with its last recipient");

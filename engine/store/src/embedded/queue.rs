@@ -13,6 +13,8 @@ use std::collections::HashMap;
 /// Most events kept of one message. Beyond it the latest are dropped: a message in a long queue tells of some thousand
 /// tries, and no more is ever read.
 const EVENTS_PER_MESSAGE_MAX: u32 = 5_000;
+/// Events that a kept message has room for on average.
+const EVENTS_PER_MESSAGE_USUAL: u64 = 4;
 /// Stories forgotten in one go.
 const FORGOTTEN_PER_STEP: usize = 500;
 /// Messages named by an audit.
@@ -113,8 +115,9 @@ fn wait(
     delay_reported: bool,
 ) -> Result<()> {
     let mut statement = connection.prepare_cached(
-        "UPDATE queued_recipient SET held = ?3, due = ?4, attempts = attempts + ?5, last = coalesce(?6, last),
-             told = max(told, ?7)
+        // A try that was under way when an administrator held the recipient does not release it.
+        "UPDATE queued_recipient SET held = max(?3, held * ?5), due = ?4, attempts = attempts + ?5,
+             last = coalesce(?6, last), told = max(told, ?7)
          WHERE message = ?1 AND number = ?2",
     )?;
     let (held, due) = state_columns(state);
@@ -344,7 +347,14 @@ impl Writer {
                 .prepare_cached("SELECT message FROM ledger ORDER BY message DESC LIMIT 1 OFFSET ?1")?
                 .query_row([messages_max], |row| row.get(0))
                 .optional()?;
-            let before = before.0.saturating_mul(1_000).max(surplus.map_or(0, |message| message + 1));
+            // Refusals have events and no line in the ledger.
+            let events = messages_max.saturating_mul(EVENTS_PER_MESSAGE_USUAL);
+            let surplus_events: Option<u64> = connection
+                .prepare_cached("SELECT message FROM event ORDER BY message DESC, number DESC LIMIT 1 OFFSET ?1")?
+                .query_row([events.min(i64::MAX as u64)], |row| row.get(0))
+                .optional()?;
+            let surplus = surplus.max(surplus_events).map_or(0, |message| message + 1);
+            let before = before.0.saturating_mul(1_000).max(surplus);
             let stale = |table: &str| {
                 format!(
                     "DELETE FROM {table} WHERE message IN (SELECT DISTINCT message FROM {table}

@@ -261,10 +261,16 @@ mod tests {
         let rest = |text: &str| whole(text, "").split_once("Message-ID: <1.2@example.net>\r\n").unwrap().1.to_owned();
         const NOBODY: &str = "To: undisclosed-recipients:;\r\n\r\n";
         assert_eq!(rest(""), NOBODY);
-        assert_eq!(rest("no header at all\nTo: x@y.example\n"), format!("{NOBODY}no header at all\r\nTo: x@y.example\r\n"));
+        assert_eq!(
+            rest("no header at all\nTo: x@y.example\n"),
+            format!("{NOBODY}no header at all\r\nTo: x@y.example\r\n")
+        );
         assert_eq!(rest("Subject: t"), format!("Subject: t\r\n{NOBODY}"));
         assert_eq!(rest("Subject: t\nno field\n"), format!("Subject: t\r\n{NOBODY}no field\r\n"));
-        assert_eq!(rest("From brian Mon Jan  1 00:00:00 2024\nSubject: t\n\nx"), format!("Subject: t\r\n{NOBODY}x\r\n"));
+        assert_eq!(
+            rest("From brian Mon Jan  1 00:00:00 2024\nSubject: t\n\nx"),
+            format!("Subject: t\r\n{NOBODY}x\r\n")
+        );
         assert_eq!(rest("\n.\nrest"), NOBODY, "a dot ends it");
         assert_eq!(rest("\n..\n. \n"), format!("{NOBODY}..\r\n. \r\n"));
         assert_eq!(rest("A: b\r\n\r\nc\r\n.\r\nd"), format!("A: b\r\n{NOBODY}c\r\n"));
@@ -280,10 +286,10 @@ mod tests {
         };
         let text = "To: A <a@b.example>,\n root\nCC: g: c@d.example;\nbcc : e@f.example\nX-To: no@no.example\n\nTo: body@no.example\n";
         assert_eq!(of(text).unwrap(), ["a@b.example", "root@example.net", "c@d.example", "e@f.example"]);
-        assert_eq!(of("To: a@b.example\nResent-To: c@d.example\nResent-Bcc: e@f.example\n\n").unwrap(), [
-            "c@d.example",
-            "e@f.example"
-        ]);
+        assert_eq!(
+            of("To: a@b.example\nResent-To: c@d.example\nResent-Bcc: e@f.example\n\n").unwrap(),
+            ["c@d.example", "e@f.example"]
+        );
         assert_eq!(of("hello\nTo: a@b.example\n\n").unwrap(), [""; 0]);
         assert_eq!(of("To: a@b.example c@d.example\n\n"), Err(Exit::DataError));
         let sent = whole(text, "");
@@ -302,7 +308,8 @@ mod tests {
 
     #[test]
     fn r214_what_is_too_large_is_not_read() {
-        let read = |text: &str, max| Draft::read(text.as_bytes(), true, max).map(|_| ()).map_err(|failure| failure.exit);
+        let read =
+            |text: &str, max| Draft::read(text.as_bytes(), true, max).map(|_| ()).map_err(|failure| failure.exit);
         assert_eq!(read("\n12345678\n", 12), Ok(()));
         assert_eq!(read("\n123456789\n", 12), Err(Exit::DataError));
         assert_eq!(read("\n\n\n\n\n\n\n", 12), Err(Exit::DataError), "line ends count as they are sent");

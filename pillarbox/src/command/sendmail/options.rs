@@ -166,11 +166,7 @@ impl Options {
     }
 
     /// Letters of one word, up to the first that takes a value.
-    fn take_letters<'a>(
-        &mut self,
-        letters: &'a str,
-        rest: &mut impl Iterator<Item = &'a str>,
-    ) -> Result<(), Failure> {
+    fn take_letters<'a>(&mut self, letters: &'a str, rest: &mut impl Iterator<Item = &'a str>) -> Result<(), Failure> {
         for (at, letter) in letters.char_indices() {
             let behind = letters.get(at + letter.len_utf8()..).unwrap_or_default();
             match letter {

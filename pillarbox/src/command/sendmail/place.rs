@@ -124,8 +124,9 @@ pub fn caller(domain: &Domain) -> Result<(Address, String), Failure> {
         return Err(Failure::new(Exit::NoUser, "you have no login name here; say with -f whom the mail is from"));
     };
     let address = Address::parse(&format!("{}@{domain}", user.name));
-    let address = address
-        .map_err(|_| Failure::new(Exit::NoUser, "your login name makes no address; say with -f whom the mail is from"))?;
+    let address = address.map_err(|_| {
+        Failure::new(Exit::NoUser, "your login name makes no address; say with -f whom the mail is from")
+    })?;
     let full_name = user.gecos.to_string_lossy().split(',').next().unwrap_or_default().trim().to_owned();
     Ok((address, full_name))
 }
