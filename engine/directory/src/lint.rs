@@ -49,7 +49,13 @@ impl Lint<'_> {
                 findings.push(finding(severity, &files.accounts, None, cause, "chmod 600 the file"));
             }
         }
+        if mode_of(&files.relay_credentials).is_some_and(|mode| mode & 0o077 != 0) {
+            let cause = "others than its owner can read passwords in it".to_owned();
+            findings.push(finding(Severity::Error, &files.relay_credentials, None, cause, "chmod 600 the file"));
+        }
         for file in [
+            &files.transport,
+            &files.sender_transport,
             &files.domains,
             &files.relay_domains,
             &files.relay_recipients,

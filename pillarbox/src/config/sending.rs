@@ -43,6 +43,8 @@ section! {
         pub smarthost: String = String::new();
         /// The port of SMTP between servers.
         pub port: u16 = 25;
+        /// Other names of this host, besides `host_name`: mail that is passed on never goes to an exchanger of such a name.
+        pub own_names: Vec<String> = Vec::new();
         /// Addresses to connect from, at most one of each family. Empty: the system chooses.
         pub source_addresses: Vec<String> = Vec::new();
         /// Which addresses of other servers are used.

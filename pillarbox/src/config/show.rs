@@ -1,7 +1,7 @@
 //! The effective configuration and its manual, as text.
 
 use super::settings::{Section, Setting, manual};
-use super::{CertificateSet, Config, Directory, Limits, Listener, Log, Policy, Security, Storage};
+use super::{CertificateSet, Config, Directory, Limits, Listener, Log, Policy, Security, Storage, sending};
 
 /// The whole effective configuration; as a file it would give the same.
 pub fn table(config: &Config) -> toml::Table {
@@ -37,16 +37,35 @@ fn difference(mine: &toml::Table, defaults: &toml::Table) -> toml::Table {
 pub fn describe() -> Vec<Setting> {
     let mut settings: Vec<Setting> =
         Config::describe("").into_iter().filter(|setting| setting.key == "host_name").collect();
-    settings.extend(Storage::describe("storage"));
-    settings.extend(Directory::describe("directory"));
-    settings.extend(Limits::describe("limits"));
-    settings.extend(Policy::describe("policy"));
-    settings.extend(Log::describe("log"));
-    settings.extend(Security::describe("security"));
-    settings.extend(CertificateSet::describe("certificates[]"));
-    settings.extend(Listener::describe("listener[]"));
+    settings.extend(SECTIONS.iter().flat_map(|(name, _, describe)| describe(name)));
     settings
 }
+
+/// How a section describes its settings, given its name.
+type Describe = fn(&str) -> Vec<Setting>;
+
+macro_rules! sections {
+    ($($name:literal: $section:ty,)*) => { &[$(($name, <$section>::MANUAL, <$section>::describe),)*] };
+}
+
+/// Every section but the top, in the order of the manual.
+const SECTIONS: &[(&str, &[&str], Describe)] = sections! {
+    "storage": Storage,
+    "directory": Directory,
+    "limits": Limits,
+    "policy": Policy,
+    "submission": sending::Submission,
+    "queue": sending::Queue,
+    "outbound": sending::Outbound,
+    "dns": sending::Dns,
+    "forwarding": sending::Forwarding,
+    "archive": sending::Archive,
+    "history": sending::History,
+    "log": Log,
+    "security": Security,
+    "certificates[]": CertificateSet,
+    "listener[]": Listener,
+};
 
 /// The manual of the settings that a key names: one setting, or all below it.
 pub fn explain(key: &str) -> Vec<Setting> {
@@ -68,22 +87,12 @@ pub fn manual_page() -> String {
          One text file in TOML names everything. Every setting but host_name has a default. Relative paths count from the \
          folder of the file. An unknown setting is an error that names its line.\n.SH SETTINGS\n",
     );
-    let sections: [(&str, &[&str]); 8] = [
-        ("storage", Storage::MANUAL),
-        ("directory", Directory::MANUAL),
-        ("limits", Limits::MANUAL),
-        ("policy", Policy::MANUAL),
-        ("log", Log::MANUAL),
-        ("security", Security::MANUAL),
-        ("certificates[]", CertificateSet::MANUAL),
-        ("listener[]", Listener::MANUAL),
-    ];
     let mut section_now = String::new();
     for setting in describe() {
         let section = setting.key.rsplit_once('.').map_or("", |(section, _)| section);
         if section != section_now {
             section_now = section.to_owned();
-            if let Some((_, text)) = sections.iter().find(|(name, _)| *name == section) {
+            if let Some((_, text, _)) = SECTIONS.iter().find(|(name, ..)| *name == section) {
                 page.push_str(&format!(".SS {}\n{}\n", roff(section), roff(&manual(text))));
             }
         }
@@ -107,6 +116,17 @@ fn roff(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// P58: whatever can be written can be explained.
+    #[test]
+    fn every_setting_is_explained() {
+        for (section, value) in table(&Config::default()) {
+            let Some(keys) = value.as_table() else { continue };
+            for key in keys.keys() {
+                assert_eq!(explain(&format!("{section}.{key}")).len(), 1, "{section}.{key}");
+            }
+        }
+    }
 
     #[test]
     fn every_setting_has_a_manual() {

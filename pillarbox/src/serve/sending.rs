@@ -284,6 +284,7 @@ fn relay_settings(config: &Config) -> anyhow::Result<Settings> {
         ..usual.timeouts
     };
     Ok(Settings {
+        own_names: outbound.own_names.iter().filter_map(|name| Domain::parse(name).ok()).collect(),
         smtp_port: outbound.port,
         sources: sources.context("outbound.source_addresses")?,
         families: match outbound.address_family {

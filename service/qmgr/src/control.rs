@@ -341,7 +341,7 @@ impl QueueManager {
         for (message, recipients) in self.picked(selection).await? {
             let attempt = |queued: &QueuedRecipient| {
                 let said = queued.last.as_ref().map(|last| format!("; last: {}", last.text)).unwrap_or_default();
-                Attempt::finding(Outcome::Failed, EnhancedStatus::new(5, 4, 7), &format!("{reason}{said}"))
+                Attempt::finding(Outcome::Failed, EnhancedStatus::new(5, 0, 0), &format!("{reason}{said}"))
             };
             let mut conclusion = Conclusion::default();
             for queued in &recipients {

@@ -171,10 +171,7 @@ impl QueueManager {
             }
             (_, Transport::Error(text)) => {
                 line.is_local = true;
-                (
-                    all(&present, &Attempt::finding(Outcome::Failed, EnhancedStatus::new(5, 3, 0), &text)),
-                    Contact::Unknown,
-                )
+                (all(&present, &refused_by_table(&text)), Contact::Unknown)
             }
             (_, transport) => self.hand_over(&message, &present, &transport, line).await,
         };
@@ -381,6 +378,16 @@ impl QueueManager {
             );
         }
     }
+}
+
+/// What an `error:` transport says: a text, with its own status in front or none. One of class 4 only puts off.
+fn refused_by_table(text: &str) -> Attempt {
+    let (status, text) = match text.split_once(' ').map(|(first, rest)| (EnhancedStatus::parse(first), rest)) {
+        Some((Some(status), rest)) if status.class != 2 => (status, rest),
+        _ => (EnhancedStatus::new(5, 3, 0), text),
+    };
+    let outcome = if status.class == 4 { Outcome::Deferred } else { Outcome::Failed };
+    Attempt::finding(outcome, status, text)
 }
 
 /// The same outcome for all.

@@ -7,6 +7,11 @@ use mail::{
     UnixMillis,
 };
 use queue::{Next, RetryPlan, Standing};
+use std::time::Duration;
+
+/// Age at which a sender who asked for it (NOTIFY=DELAY) is told of a delay, where the plan has none for everybody. A report
+/// after one failed try would be noise.
+const ASKED_FOR_DELAY: Duration = Duration::from_secs(4 * 3_600);
 
 /// What a report tells its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +104,9 @@ impl Conclusion {
                         _ => next,
                     };
                     let by_default = plan.delay_notice.is_some();
-                    let is_late = plan.delay_due(standing, recipient.delay_reported, now)
+                    let notice = Some(plan.delay_notice.unwrap_or(ASKED_FOR_DELAY));
+                    let notice = RetryPlan { delay_notice: notice, ..plan.clone() };
+                    let is_late = notice.delay_due(standing, recipient.delay_reported, now)
                         && wants_delay(&recipient.recipient, by_default);
                     let state = QueueState::Waiting(until);
                     let attempt_made = is_try.then(|| attempt.clone());
@@ -165,7 +172,6 @@ pub fn silence(message: &QueuedMessage, recipient: &QueuedRecipient) -> Option<&
 mod tests {
     use super::*;
     use mail::{Address, BlobId, EnhancedStatus, Notify, QueueId, QueuedEnvelope, Recipient};
-    use std::time::Duration;
 
     const HOUR: u64 = 3_600_000;
 
@@ -233,6 +239,15 @@ mod tests {
         assert_eq!(late(&one, 2), 0);
         assert_eq!(late(&message("", &[None]), 2), 0, "never to the null reverse-path");
         assert_eq!(late(&message("a@b.example", &[Some(Notify::Never)]), 2), 0);
+    }
+
+    #[test]
+    fn r98_whoever_asks_for_delays_is_told_of_them() {
+        let on = Notify::On { success: false, failure: true, delay: true };
+        let late = |notify, hours| {
+            after(&message("a@b.example", &[notify]), Outcome::Deferred, &RetryPlan::default(), hours).late.len()
+        };
+        assert_eq!((late(Some(on), 3), late(Some(on), 5), late(None, 5)), (0, 1, 0));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use transport_security::tls_rpt::{Destination, parse_record, record_name};
 
 /// Local part of the reverse-path of reports. Mail from it is known by it, over a restart too, for what is delivered
 /// whatever TLS is like; whoever else may send as it gains no more than `TLS-Required: No` would give (RFC 8689 §3).
-const SENDER: &str = "tls-reports";
+const SENDER: &str = "noreply-tls-reports";
 /// How often is looked for reports that are due, and the journal saved.
 const ROUND: Duration = Duration::from_secs(300);
 /// Seconds over which the reports of a day are spread (RFC 8460 §4.1).
@@ -452,7 +452,7 @@ mod tests {
         for entry in world.queue().await {
             assert_eq!(
                 (entry.sender.as_str(), entry.address.to_string().as_str()),
-                ("tls-reports@own.example", "tls@reports.example")
+                ("noreply-tls-reports@own.example", "tls@reports.example")
             );
             assert!(is_sender(&entry.sender, "mx.own.example", &world.reports.desk.directory));
             let message = world.store.queued(entry.message).await.unwrap().unwrap();
@@ -500,10 +500,10 @@ mod tests {
         std::fs::write(world.path().join("domains"), "own.example\n").unwrap();
         let directory = Directory::open(directory::Settings::in_folder(world.path())).unwrap();
         for (path, is_ours) in [
-            ("tls-reports@own.example", true),
-            ("tls-reports@mx.own.example", true),
-            ("tls-reports@example.net", false),
-            ("tls-reports2@own.example", false),
+            ("noreply-tls-reports@own.example", true),
+            ("noreply-tls-reports@mx.own.example", true),
+            ("noreply-tls-reports@example.net", false),
+            ("noreply-tls-reports2@own.example", false),
             ("postmaster@own.example", false),
             ("", false),
         ] {

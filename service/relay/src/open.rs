@@ -61,7 +61,8 @@ impl Relay {
         let target = self.target(hosts, place).await?;
         if let Protection::Refuse { status, cause, .. } = &target.decision.protection {
             self.observe_refusal(hosts, &target);
-            return Err(Attempt::finding(Outcome::Deferred, *status, &format!("{place}: {cause}")));
+            let outcome = if status.class == 5 { Outcome::Failed } else { Outcome::Deferred };
+            return Err(Attempt::finding(outcome, *status, &format!("{place}: {cause}")));
         }
         let mut last = finding(Outcome::Deferred, (4, 4, 1), &format!("{place} has no address"));
         for (index, address) in target.addresses.iter().enumerate() {
@@ -123,12 +124,15 @@ impl Relay {
         login: Option<&RelayLogin>,
     ) -> Result<Call, Attempt> {
         let peer = SocketAddr::new(address, hosts.port);
-        let shown = format!("{place}[{address}]:{}", hosts.port);
-        let (protocol, mut demand) = match (hosts.is_lmtp, &target.decision.protection) {
-            (true, _) => (Protocol::Lmtp, TlsDemand::IfOffered),
-            (false, Protection::Clear | Protection::Refuse { .. }) => (Protocol::Smtp, TlsDemand::Never),
-            (false, Protection::Opportunistic) => (Protocol::Smtp, TlsDemand::IfOffered),
-            (false, _) => (Protocol::Smtp, TlsDemand::Required),
+        let shown = match place {
+            Place::Address(_) => format!("[{address}]:{}", hosts.port),
+            Place::Host(_) | Place::Socket(_) => format!("{place}[{address}]:{}", hosts.port),
+        };
+        let protocol = if hosts.is_lmtp { Protocol::Lmtp } else { Protocol::Smtp };
+        let mut demand = match &target.decision.protection {
+            Protection::Clear | Protection::Refuse { .. } => TlsDemand::Never,
+            Protection::Opportunistic => TlsDemand::IfOffered,
+            _ => TlsDemand::Required,
         };
         loop {
             let stream = self.connect(peer, &shown).await?;

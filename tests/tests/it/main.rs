@@ -8,6 +8,7 @@ mod corpus;
 mod curl;
 mod desk;
 mod dkim;
+mod dns_check;
 mod fetchmail;
 mod guide;
 mod hazards;

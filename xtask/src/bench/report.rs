@@ -40,7 +40,8 @@ impl Results {
         Ok(())
     }
 
-    fn median(&self, key: &str) -> Option<(f64, f64, f64)> {
+    /// Median, least and greatest of a figure.
+    pub fn median(&self, key: &str) -> Option<(f64, f64, f64)> {
         let mut values = self.figures.get(key)?.clone();
         values.sort_by(f64::total_cmp);
         let half = values.len() / 2;

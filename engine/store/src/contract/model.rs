@@ -1,11 +1,14 @@
 //! A store as plain maps: what random commits are compared with.
 
+pub mod queue;
+
+use self::queue::Queue;
 use super::digest_of;
 use crate::GroupOutcome;
 use mail::mailbox::INITIAL_MAILBOXES;
 use mail::{
     AccountName, BodyId, Change, ChangeError, Commit, FlagEdit, FlagSet, Flags, Group, InternalDate, MailboxId,
-    MailboxInfo, MailboxName, MailboxRef, ModSeq, Outcome, Quota, Snapshot, Uid, UidSet, Usage,
+    MailboxInfo, MailboxName, MailboxRef, ModSeq, Outcome, QueueChange, Quota, Snapshot, Uid, UidSet, Usage,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +22,7 @@ pub struct Model {
     pub taken: BTreeSet<BodyId>,
     /// Every mailbox there ever was.
     pub mailboxes_seen: BTreeSet<MailboxId>,
+    pub queue: Queue,
 }
 
 #[derive(Clone, Default)]
@@ -94,6 +98,37 @@ impl Model {
                 (after, answer) => {
                     panic!("expected {:?}, got {answer:?} for {group:?}", after.map(|(_, outcomes)| outcomes))
                 }
+            }
+        }
+        if !(commit.together && refused) {
+            self.queue_changes(commit, answers);
+        }
+    }
+
+    /// Whether the commit is refused as a whole: it queues what has no octets, or octets that an earlier one took.
+    pub fn lacks_a_body(&self, commit: &Commit) -> bool {
+        commit.queue.iter().any(|change| match change {
+            QueueChange::Enqueue { body, .. } => !self.bodies.contains_key(body) || self.taken.contains(body),
+            _ => false,
+        })
+    }
+
+    /// Does what an accepted commit does to the queue.
+    fn queue_changes(&mut self, commit: &Commit, answers: &[GroupOutcome]) {
+        // All of them count for the message that begins first, and for no other.
+        let mut groups = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+        for change in &commit.queue {
+            match change {
+                QueueChange::Begin { message, discarded, events } => {
+                    self.queue.begin(*message, std::mem::take(&mut groups), u64::from(*discarded), events);
+                }
+                QueueChange::Enqueue { envelope, body, recipients } => {
+                    self.queue.enqueue(envelope, self.bodies[body].clone(), recipients);
+                    self.taken.insert(*body);
+                }
+                QueueChange::Wait { .. } => self.queue.wait(change),
+                QueueChange::Settle { message, number, how } => self.queue.settle(*message, *number, *how),
+                QueueChange::Tell { message, event } => self.queue.tell(*message, event),
             }
         }
     }

@@ -120,6 +120,7 @@ fn examine(
     let bad = verify_records(segments, read, &mut report, progress)?;
     read(&mut |connection| {
         list_lost(connection, &bad, &mut report)?;
+        list_lost_in_queue(connection, &bad, &mut report.contradictions)?;
         for check in CHECKS {
             check.run(connection, &mut report.contradictions)?;
         }
@@ -204,6 +205,23 @@ fn list_lost(connection: &Connection, bad: &BTreeMap<BlobId, String>, report: &m
         report.lost_count += 1;
         if report.lost.len() < LINES_MAX {
             report.lost.push(Lost { account: row.get(0)?, mailbox: row.get(1)?, uid: row.get(2)?, cause });
+        }
+    }
+    Ok(())
+}
+
+/// Lists the queued messages whose blob is bad. Those whose blob is missing contradict their rows, which a check tells.
+fn list_lost_in_queue(
+    connection: &Connection,
+    bad: &BTreeMap<BlobId, String>,
+    lines: &mut Vec<String>,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("SELECT printf('%X', message) FROM queued WHERE blob = ?1")?;
+    for (blob, cause) in bad {
+        for message in statement.query_map([blob.0], |row| row.get::<_, String>(0))? {
+            if lines.len() < LINES_MAX {
+                lines.push(format!("queue {}: its octets cannot be read: {cause}", message?));
+            }
         }
     }
     Ok(())

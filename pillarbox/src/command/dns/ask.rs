@@ -143,6 +143,11 @@ impl Desk<'_> {
     async fn reverse(&mut self, address: IpAddr) {
         let subject = Subject::new(&Name::reverse(address), RecordType::Ptr);
         let wanted = [Record::Ptr(self.facts.host.clone())];
+        if address.is_loopback() {
+            // RFC 6890: it has no name in DNS, and resolvers answer for it themselves.
+            self.findings.push(subject.unknown(Warning, format!("for everybody, {address} is this machine itself")));
+            return;
+        }
         // Through a smarthost no mail leaves from here.
         let severity = if self.facts.has_smarthost { Warning } else { Error };
         let Some(found) = self.found(&subject, severity).await else { return };
