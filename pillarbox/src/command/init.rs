@@ -113,7 +113,8 @@ fn tell(setup: &Setup, init: &Init, domain: &str, account: &str, records: &[Stri
         text.push_str(&format!("  {record}\n"));
     }
     text.push_str(&format!(
-        "Shown again by: pillarbox --config {file} dns records   Looked up by: pillarbox --config {file} dns check\n"
+        "\nShow them again: pillarbox --config {file} dns records\n\
+         See whether they are there: pillarbox --config {file} dns check\n"
     ));
     text.push_str(&format!("\nFirst account: {account}. More: pillarbox account add name@{domain}\n"));
     for request in requests {

@@ -37,10 +37,12 @@ pub struct Accepted<'a> {
 /// One end of a recipient's way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destined {
-    /// The recipient of the envelope.
+    /// The recipient of the envelope, or who takes its place.
     pub recipient: Recipient,
     /// Where it leads.
     pub route: Route,
+    /// The recipient in whose place it stands, for a redirection or a copy: then it is forwarded.
+    pub via: Option<Address>,
 }
 
 /// What is to be done, and what the queue is to hear of when it is done.
@@ -116,7 +118,7 @@ fn queued_recipients(message: &Accepted<'_>, destined: &[Destined]) -> Vec<Queue
     let mut queued: Vec<QueuedRecipient> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     let at_once: Vec<&Route> = destined.iter().filter(|end| goes_at_once(message, end)).map(|end| &end.route).collect();
-    for Destined { recipient, route } in destined {
+    for Destined { recipient, route, via } in destined {
         let address = match route {
             Route::Relay(address) | Route::Outside(address) => address.clone(),
             // R66: one copy, whatever else leads there.
@@ -124,10 +126,11 @@ fn queued_recipients(message: &Accepted<'_>, destined: &[Destined]) -> Vec<Queue
             // A mailbox is found again by the name of its account, or else by the address that led to it.
             Route::Mailbox(account) => Address::parse(account.as_str()).unwrap_or_else(|_| recipient.address.clone()),
         };
-        if !seen.insert(address.key()) {
+        // RFC 5321 §2.4: local parts elsewhere may differ by case alone.
+        if !seen.insert(address.to_string()) {
             continue;
         }
-        let via = (address != recipient.address).then(|| recipient.address.clone());
+        let via = via.clone().or_else(|| (address != recipient.address).then(|| recipient.address.clone()));
         let state = match message.hold {
             Some(_) => QueueState::Held,
             None => QueueState::Waiting(message.at),

@@ -147,10 +147,14 @@ impl QueueManager {
                 return None;
             }
         };
-        let present: Vec<&QueuedRecipient> =
+        let known: Vec<&QueuedRecipient> =
             message.recipients.iter().filter(|queued| job.recipients.contains(&queued.number)).collect();
-        let gone = job.recipients.iter().filter(|number| !present.iter().any(|queued| queued.number == **number));
+        let gone = job.recipients.iter().filter(|number| !known.iter().any(|queued| queued.number == **number));
         let mut states: Vec<(u32, Option<QueueState>)> = gone.map(|number| (*number, None)).collect();
+        // Held by an administrator just now.
+        let (held, present): (Vec<&QueuedRecipient>, Vec<&QueuedRecipient>) =
+            known.into_iter().partition(|queued| queued.state == QueueState::Held);
+        states.extend(held.iter().map(|queued| (queued.number, Some(QueueState::Held))));
         let Some(first) = present.first() else { return Some(Done { states, ..Done::default() }) };
         let sender = message.envelope.reverse_path.to_string();
         let transport = self.transport(&first.recipient.address, &sender);
@@ -223,6 +227,17 @@ impl QueueManager {
             contact = if sent.is_reached { Contact::Reached } else { contact };
             let is_lost = sent.is_lost;
             attempts.extend(sent.attempts);
+            if !sent.unable.is_empty() && !is_lost {
+                // Another host may have what this one lacks.
+                if let Some(call) = line.call.take() {
+                    call.close().await;
+                }
+                if !line.hosts.as_mut().is_some_and(Hosts::next) {
+                    attempts.extend(sent.unable);
+                }
+                is_fresh = true;
+                continue;
+            }
             if is_lost {
                 line.call = None;
                 // A kept connection may have been closed by a peer that waited long enough: a new one is tried. After a
@@ -328,7 +343,13 @@ impl QueueManager {
     ) -> Option<Vec<(u32, Option<QueueState>)>> {
         self.log(message, &conclusion);
         let states = conclusion.states.clone();
-        let written = self.house.reporter.write(message, conclusion).await;
+        let written = match self.house.reporter.write(message, conclusion).await {
+            Ok(written) => written,
+            Err(error) => {
+                tracing::error!(queue_id = %message.envelope.id, %error, "no report can be written now; tried again");
+                return None;
+            }
+        };
         self.persist(written.commit).await.ok()?;
         for queued in written.queued {
             deliver::QueueDoor::queued(self, queued);

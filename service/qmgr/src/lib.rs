@@ -22,7 +22,8 @@ use mail::{Address, Domain, QueueEntry, QueueId, UnixMillis};
 use queue::{DestinationKey, DestinationSummary, Errand, Flush, RetryPlan, Schedule, ScheduleSettings};
 use relay::Relay;
 use sender_auth::srs::Srs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::{MailStore, StoreError};
@@ -30,6 +31,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use transport_security::Demand;
 
+/// Overdue jobs at once.
+const OVERDUE_AT_ONCE_MAX: usize = 16;
+/// How long to wait for one of them to end at most.
+const OVERDUE_NAP: Duration = Duration::from_secs(1);
+/// Domains whose queue runs on request are remembered.
+const FLUSHED_MAX: usize = 1_000;
 /// Entries read from the store in one go when the queue is loaded.
 const LOADED_PER_STEP: usize = 5_000;
 /// How long to wait before the store is asked again after it failed.
@@ -70,15 +77,26 @@ pub struct QueueManager {
     /// Couriers with an open connection and nothing to carry.
     idle: Mutex<Vec<Idle>>,
     wake: Notify,
+    /// Overdue jobs under way: each may write a report.
+    overdue: AtomicUsize,
     stopping: AtomicBool,
+    /// When a client last had the queue run for a domain.
+    flushed: Mutex<HashMap<Domain, UnixMillis>>,
 }
 
 impl QueueManager {
     /// A manager with an empty schedule; [`run`](Self::run) loads it.
     pub fn new(house: House, settings: ScheduleSettings) -> Arc<QueueManager> {
         let schedule = Mutex::new(Schedule::new(settings, deliver::now()));
-        let (idle, wake, stopping) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
-        Arc::new(QueueManager { house, schedule, idle, wake, stopping })
+        Arc::new(QueueManager {
+            house,
+            schedule,
+            idle: Mutex::default(),
+            wake: Notify::new(),
+            overdue: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            flushed: Mutex::default(),
+        })
     }
 
     /// Loads the queue, then carries mail until `shutdown` ends.
@@ -135,11 +153,17 @@ impl QueueManager {
 
     fn next_job(&self) -> Option<queue::Job> {
         let now = deliver::now();
+        let has_place = self.overdue.load(Ordering::Relaxed) < OVERDUE_AT_ONCE_MAX;
         let mut schedule = self.schedule();
-        schedule.overdue(now).or_else(|| schedule.next(now))
+        let overdue = if has_place { schedule.overdue(now) } else { None };
+        overdue.or_else(|| schedule.next(now))
     }
 
     fn sleep(&self) -> Duration {
+        if self.overdue.load(Ordering::Relaxed) >= OVERDUE_AT_ONCE_MAX {
+            // The schedule has more of them and would say "now"; the end of each wakes us.
+            return OVERDUE_NAP;
+        }
         let wake_at = self.schedule().wake_at();
         let until = |at: UnixMillis| Duration::from_millis(at.0.saturating_sub(deliver::now().0));
         wake_at.map_or(SLEEP_MAX, until).min(SLEEP_MAX)
@@ -246,7 +270,18 @@ impl QueueDoor for QueueManager {
         self.wake.notify_one();
     }
 
+    /// Whoever asks, a domain's mail is not tried more often than after its first failure: that a destination is down is
+    /// not for strangers to forget.
     fn flush(&self, domain: &Domain) -> bool {
+        let now = deliver::now();
+        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = self.house.plan.first_retry.as_millis() as u64;
+        flushed.retain(|_, at| now.0.saturating_sub(at.0) < rest);
+        if flushed.contains_key(domain) || flushed.len() >= FLUSHED_MAX {
+            return true;
+        }
+        flushed.insert(domain.clone(), now);
+        drop(flushed);
         let transport = Address::parse(&format!("postmaster@{domain}")).map(|address| self.transport(&address, ""));
         let key = destination(&transport.unwrap_or(Transport::Direct), domain, Demand::Ordinary);
         let waited = self.schedule().flush(Flush::Destination(&key), deliver::now());
@@ -288,6 +323,7 @@ struct InFlight {
 impl InFlight {
     fn new(manager: Arc<QueueManager>, job: queue::Job) -> InFlight {
         let is_courier = job.errand != Errand::Overdue;
+        manager.overdue.fetch_add(usize::from(!is_courier), Ordering::Relaxed);
         InFlight { manager, destination: job.destination.clone(), job: Some(job), is_courier }
     }
 }
@@ -301,6 +337,8 @@ impl Drop for InFlight {
         }
         if self.is_courier {
             schedule.release(&self.destination, now);
+        } else {
+            self.manager.overdue.fetch_sub(1, Ordering::Relaxed);
         }
         drop(schedule);
         self.manager.wake.notify_one();

@@ -2,7 +2,7 @@
 
 use crate::QueueManager;
 use crate::outcome::{self, Conclusion, Told};
-use deliver::{Accepted, Destined, inbox_group, wants_success};
+use deliver::{Accepted, Destined, Plan, Staged, inbox_group, wants_success};
 use directory::{Route, RouteError};
 use mail::queue::Outcome;
 use mail::{
@@ -73,9 +73,10 @@ impl QueueManager {
         let staged =
             deliver::stage_copy(store, message.blob, prefix.as_bytes()).await.map_err(|error| failed(&error))?;
         let outside: Vec<&Route> = routes.iter().filter(|route| !matches!(route, Route::Mailbox(_))).collect();
-        if !outside.is_empty() {
-            self.forward(message, queued, &outside).await.map_err(|error| failed(&error))?;
-        }
+        let forwarded = match &outside[..] {
+            [] => None,
+            routes => Some(self.forwarded(message, queued, routes).await?),
+        };
         let now = deliver::now();
         let date = InternalDate { unix_seconds: (now.0 / 1_000) as i64, zone_minutes: 0 };
         let id = message.envelope.id;
@@ -88,11 +89,19 @@ impl QueueManager {
             commit.queue.push(QueueChange::Tell { message: id, event: Event { at: now, recipient, what } });
         }
         commit.queue.push(QueueChange::Settle { message: id, number: queued.number, how: Settled::Delivered });
+        let mut door = None;
+        if let Some((plan, _octets)) = forwarded.as_ref() {
+            commit.queue.extend(plan.commit.queue.iter().cloned());
+            door = plan.queued.clone();
+        }
         let outcomes = store.commit(commit).await.map_err(|error| failed(&error))?;
         let refusal = outcomes.into_iter().filter_map(Result::err).find(|error| *error != ChangeError::NotApplied);
         match refusal {
             None => {
                 tracing::info!(queue_id = %id, to = %queued.recipient.address, outcome = "delivered", "delivery");
+                if let Some(queued) = door {
+                    deliver::QueueDoor::queued(self, queued);
+                }
                 Ok(())
             }
             Some(ChangeError::OverQuota) => {
@@ -103,16 +112,28 @@ impl QueueManager {
     }
 
     /// The tables changed while this waited, and the address leads out of the house now: it goes on as a message of its
-    /// own. It is queued before the old recipient is settled; a crash between the two sends it twice, and never loses it.
-    async fn forward(
+    /// own, in the same commit, with a trace field more, so that a circle of tables comes to its end.
+    async fn forwarded(
         &self,
         message: &QueuedMessage,
         queued: &QueuedRecipient,
         routes: &[&Route],
-    ) -> Result<(), store::StoreError> {
-        let staged = deliver::stage_copy(&*self.house.store, message.blob, b"").await?;
+    ) -> Result<(Plan, Staged), Attempt> {
+        let address = &queued.recipient.address;
+        let is_itself = |route: &&Route| matches!(route, Route::Relay(to) | Route::Outside(to) if to == address);
+        if routes.iter().any(is_itself) {
+            let text = "the tables say that this address is both here and elsewhere";
+            return Err(Attempt::finding(Outcome::Deferred, EnhancedStatus::new(4, 3, 5), text));
+        }
+        let (id, at) = (self.house.reporter.next_id(), deliver::now());
+        let date = InternalDate { unix_seconds: (at.0 / 1_000) as i64, zone_minutes: 0 };
+        let trace = format!("Received: by {} id {id}; {}\r\n", self.house.host_name, date.civil().to_rfc5322());
+        let staged = deliver::stage_copy(&*self.house.store, message.blob, trace.as_bytes()).await;
+        let staged = staged.map_err(|error| {
+            let text = format!("the store failed: {error}");
+            Attempt::finding(Outcome::Deferred, EnhancedStatus::new(4, 3, 0), &text)
+        })?;
         let envelope = Envelope {
-            eight_bit: message.envelope.eight_bit,
             smtputf8: message.envelope.smtputf8,
             require_tls: message.envelope.require_tls,
             ..Envelope::new(message.envelope.reverse_path.clone())
@@ -120,13 +141,13 @@ impl QueueManager {
         let arrival = Arrival {
             listener: format!("queue, from {}", message.envelope.id),
             from: envelope.reverse_path.to_string(),
-            to: vec![queued.recipient.address.to_string()],
+            to: vec![address.to_string()],
             octets: message.octets,
             ..Arrival::default()
         };
         let accepted = Accepted {
-            id: self.house.reporter.next_id(),
-            at: deliver::now(),
+            id,
+            at,
             envelope: &envelope,
             account: message.envelope.account.as_ref(),
             hold: None,
@@ -136,15 +157,13 @@ impl QueueManager {
             events: Vec::new(),
             together: true,
         };
-        let recipient = queued.recipient.clone();
-        let destined: Vec<Destined> =
-            routes.iter().map(|route| Destined { recipient: recipient.clone(), route: (*route).clone() }).collect();
-        let date = InternalDate { unix_seconds: (accepted.at.0 / 1_000) as i64, zone_minutes: 0 };
+        let end = |route: &&Route| Destined {
+            recipient: queued.recipient.clone(),
+            route: (*route).clone(),
+            via: Some(address.clone()),
+        };
+        let destined: Vec<Destined> = routes.iter().map(end).collect();
         let plan = deliver::plan(accepted, &destined, staged.body.id, date, &self.house.directory);
-        self.house.store.commit(plan.commit).await?;
-        if let Some(queued) = plan.queued {
-            deliver::QueueDoor::queued(self, queued);
-        }
-        Ok(())
+        Ok((plan, staged))
     }
 }

@@ -5,8 +5,8 @@ use deliver::{Accepted, Destined, Intake, QueueIds, Queued, Reading, Signer, Sta
 use directory::{Directory, Route, RouteError};
 use mail::queue::Outcome;
 use mail::{
-    Address, Arrival, Commit, Domain, Envelope, Event, Happening, InternalDate, Notify, QueueChange, QueueId,
-    QueuedMessage, Recipient, ReversePath, UnixMillis,
+    Address, Arrival, Commit, Domain, DsnReturn, Envelope, Event, Happening, InternalDate, Notify, QueueChange,
+    QueueId, QueuedMessage, Recipient, ReversePath, UnixMillis,
 };
 use message::report::{Action, Kind, Original, RecipientReport, Report};
 use std::sync::Arc;
@@ -40,9 +40,9 @@ impl Reporter {
         self.queue_ids.next()
     }
 
-    /// Everything that follows from a conclusion. A report that cannot be written is not worth the conclusion: then the
-    /// story says why there is none.
-    pub(crate) async fn write(&self, message: &QueuedMessage, conclusion: Conclusion) -> Written {
+    /// Everything that follows from a conclusion. An error: the report of a failure cannot be written now, and without it
+    /// nobody may be given up. Where there is nobody to tell, the story says so.
+    pub(crate) async fn write(&self, message: &QueuedMessage, conclusion: Conclusion) -> Result<Written, StoreError> {
         let commit = Commit { queue: conclusion.changes, ..Commit::default() };
         let mut written = Written { commit, queued: Vec::new(), _staged: Vec::new() };
         let (silent, failed): (Vec<Told>, Vec<Told>) =
@@ -56,17 +56,28 @@ impl Reporter {
             [(About::Failure, failed), (About::Delay, conclusion.late), (About::Success, conclusion.delivered)]
         {
             if !told.is_empty() {
-                self.add(message, about, &told, &mut written).await;
+                self.add(message, about, &told, &mut written).await?;
             }
         }
-        written
+        Ok(written)
     }
 
-    async fn add(&self, message: &QueuedMessage, about: About, told: &[Told], written: &mut Written) {
+    async fn add(
+        &self,
+        message: &QueuedMessage,
+        about: About,
+        told: &[Told],
+        written: &mut Written,
+    ) -> Result<(), StoreError> {
         let id = self.next_id();
         let report = match self.routes(message) {
-            Ok((to, routes)) => self.compose(id, message, to, about, told).await.map(|staged| (staged, routes)),
-            Err(cause) => Err(cause),
+            Ok((to, routes)) => match self.compose(id, message, to, about, told).await {
+                Ok(staged) => Ok((staged, routes)),
+                Err(error) if about == About::Failure => return Err(error),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(Unreachable::Now(cause)) if about == About::Failure => return Err(StoreError::Disk(cause.into())),
+            Err(Unreachable::Now(cause) | Unreachable::Ever(cause)) => Err(cause.to_owned()),
         };
         let name = match report {
             Ok((staged, routes)) => {
@@ -84,20 +95,24 @@ impl Reporter {
         for told in told {
             written.tell(message, told, happening(about, told, &name));
         }
+        Ok(())
     }
 
     /// Who is told, and where that leads.
-    fn routes(&self, message: &QueuedMessage) -> Result<(Address, Vec<Route>), String> {
+    fn routes(&self, message: &QueuedMessage) -> Result<(Address, Vec<Route>), Unreachable> {
         let ReversePath::Address(to) = &message.envelope.reverse_path else {
-            return Err("its reverse-path is null".into());
+            return Err(Unreachable::Ever("its reverse-path is null"));
         };
         match self.directory.route(to) {
             Ok(routes) => Ok((to.clone(), routes)),
             Err(RouteError::NotOurs) => Ok((to.clone(), vec![Route::Outside(to.clone())])),
             Err(RouteError::UnknownUser | RouteError::UnknownRelayRecipient) => {
-                Err("its reverse-path is an address of ours that does not exist".into())
+                Err(Unreachable::Ever("its reverse-path is an address of ours that does not exist"))
             }
-            Err(RouteError::LoopOrTooDeep) => Err("its reverse-path is an alias that leads in a circle".into()),
+            // A fault of our tables, which somebody will mend.
+            Err(RouteError::LoopOrTooDeep) => {
+                Err(Unreachable::Now("its reverse-path is an alias that leads in a circle"))
+            }
         }
     }
 
@@ -109,7 +124,7 @@ impl Reporter {
         to: Address,
         about: About,
         told: &[Told],
-    ) -> Result<Staged, String> {
+    ) -> Result<Staged, StoreError> {
         let now = deliver::now();
         let recipients: Vec<RecipientReport<'_>> = told.iter().map(|told| recipient_report(told, about, now)).collect();
         let postmaster = self.directory.postmaster().map_or("postmaster".to_owned(), |address| address.to_string());
@@ -138,7 +153,7 @@ impl Reporter {
                 None
             }
         };
-        self.stage(&report, original.as_ref(), message).await.map_err(|error| error.to_string())
+        self.stage(&report, original.as_ref(), message).await
     }
 
     async fn survey(&self, report: &Report<'_>, message: &QueuedMessage) -> Result<Original, StoreError> {
@@ -164,7 +179,9 @@ impl Reporter {
             intake = intake.signed_by(signer.clone());
         }
         let mut out = Vec::new();
-        let mut returning = report.begin(original, message.envelope.dsn_return, &mut out);
+        // RFC 8689 §5: what demanded TLS must not come back whole without it.
+        let wanted = if message.envelope.require_tls { Some(DsnReturn::Headers) } else { message.envelope.dsn_return };
+        let mut returning = report.begin(original, wanted, &mut out);
         let mut reading = Reading::new(&*self.store, message.blob);
         while returning.wants() > 0 {
             intake.write(&out);
@@ -190,7 +207,7 @@ impl Reporter {
         };
         let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(to.clone()) };
         let destined: Vec<Destined> =
-            routes.into_iter().map(|route| Destined { recipient: recipient.clone(), route }).collect();
+            routes.into_iter().map(|route| Destined { recipient: recipient.clone(), route, via: None }).collect();
         let at = deliver::now();
         let arrival = Arrival {
             listener: format!("bounce of {}", message.envelope.id),
@@ -213,6 +230,14 @@ impl Reporter {
         };
         deliver::plan(accepted, &destined, staged.body.id, date(at), &self.directory)
     }
+}
+
+/// Why there is nobody to tell.
+enum Unreachable {
+    /// For now.
+    Now(&'static str),
+    /// For good.
+    Ever(&'static str),
 }
 
 impl Written {

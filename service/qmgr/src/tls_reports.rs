@@ -246,7 +246,7 @@ impl TlsReports {
         let envelope = Envelope::new(ReversePath::Address(sender.clone()));
         let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(to.clone()) };
         let destined: Vec<Destined> =
-            routes.into_iter().map(|route| Destined { recipient: recipient.clone(), route }).collect();
+            routes.into_iter().map(|route| Destined { recipient: recipient.clone(), route, via: None }).collect();
         let arrival = Arrival {
             listener: format!("TLS report about {}", report.head.domain),
             from: sender.to_string(),

@@ -42,6 +42,8 @@ pub struct Sent {
     pub attempts: Vec<(u32, Attempt)>,
     /// Whether the peer was there and went through the dialogue.
     pub is_reached: bool,
+    /// Those that this host is not able to take, and another may: what they are told if none is.
+    pub unable: Vec<(u32, Attempt)>,
     /// Whether the session broke before the message was whole, so that recipients are left which another host may take.
     pub is_lost: bool,
     /// What they are told if there is none.
@@ -60,7 +62,7 @@ impl Call {
 
     /// Sends a message to some of its recipients, all of the same reverse-path.
     pub async fn send(&mut self, parcel: &Parcel<'_>, to: &[&QueuedRecipient], store: &dyn MailStore) -> Sent {
-        let mut sent = Sent { attempts: Vec::new(), is_reached: false, is_lost: false, loss: None };
+        let mut sent = Sent { attempts: Vec::new(), unable: Vec::new(), is_reached: false, is_lost: false, loss: None };
         let mut left: Vec<&QueuedRecipient> = to.to_vec();
         for _ in 0..TRANSACTIONS_MAX {
             if left.is_empty() || !self.is_idle {
@@ -87,6 +89,10 @@ impl Call {
             let attempt = attempt_from(fate, &self.shown, self.tls.as_deref(), passes_dsn);
             match fate {
                 Fate::Surplus(_) if report.usable => again.push(*queued),
+                Fate::Unable(_) => {
+                    sent.is_reached = true;
+                    sent.unable.push((queued.number, attempt));
+                }
                 Fate::Lost { loss, .. } if !fate.is_ambiguous() => {
                     sent.is_reached |= matches!(loss, Loss::BodyFailed | Loss::Shutdown);
                     sent.is_lost = true;

@@ -52,6 +52,8 @@ pub struct Hosts {
     pub(crate) level: Level,
     /// The MTA-STS policy of the next hop.
     pub(crate) sts: StsFinding,
+    /// Whether the next hop is from the configuration: what is wrong with it is our own mistake, which somebody will mend.
+    pub(crate) is_configured: bool,
 }
 
 impl Hosts {
@@ -68,6 +70,7 @@ impl Hosts {
             demand,
             level: Level::Published,
             sts: StsFinding { policy: None, trouble: None },
+            is_configured: false,
         }
     }
 
@@ -105,7 +108,19 @@ impl Relay {
     /// Finds the hosts for a domain by way of a transport, and what protection they must have. The error is the outcome
     /// for all recipients.
     pub async fn hosts(&self, transport: &Transport, domain: &Domain, demand: Demand) -> Result<Hosts, Attempt> {
-        let mut hosts = self.way(transport, domain, demand).await?;
+        let is_configured = *transport != Transport::Direct;
+        let mut hosts = match self.way(transport, domain, demand).await {
+            // A typing error in a table, or a zone that is broken for a moment, must not bounce a whole queue.
+            Err(attempt) if is_configured && attempt.outcome == Outcome::Failed => {
+                return Err(finding(
+                    Outcome::Deferred,
+                    (4, 3, 5),
+                    &format!("the next hop {transport}: {}", attempt.text),
+                ));
+            }
+            found => found?,
+        };
+        hosts.is_configured = is_configured;
         hosts.level = self.settings.level(&hosts.domain);
         if let (Some(policies), Some(next_hop)) = (&self.policies, &hosts.next_hop)
             && hosts.heeds_policies()
@@ -268,6 +283,18 @@ mod tests {
         }
         assert!(places("bad.example").await.unwrap_err().starts_with("Deferred 4.4.3 bad.example: DNS lookup failed"));
         assert!(places("forged.example").await.unwrap_err().starts_with("Deferred 4.7.5 "), "V43");
+    }
+
+    /// What is wrong with a next hop of our own tables puts off; a domain's own word is final.
+    #[tokio::test]
+    async fn mistakes_in_tables_bounce_nothing() {
+        let far = Domain::parse("far.example").unwrap();
+        for next_hop in ["smtp:nowhere.example", "smtp:null.example", "smtp:loop.example"] {
+            let transport = Transport::parse(next_hop).unwrap();
+            let attempt = relay(ZONE, 25).hosts(&transport, &far, Demand::Ordinary).await.unwrap_err();
+            assert_eq!((attempt.outcome, attempt.status.to_string().as_str()), (Outcome::Deferred, "4.3.5"));
+            assert!(attempt.text.contains(next_hop), "{}", attempt.text);
+        }
     }
 
     #[tokio::test]

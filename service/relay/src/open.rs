@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
-use transport_security::{Circumstances, Decision, MxSecurity, Protection, TlsaFinding, Unmet, decide};
+use transport_security::{Circumstances, Decision, Level, MxSecurity, Protection, TlsaFinding, Unmet, decide};
 
 /// Addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -30,9 +30,11 @@ pub(crate) struct Target {
 
 impl Relay {
     /// Goes through the hosts from where they point until one lets us in. They point at that one then. The error is the
-    /// outcome for all recipients: that of the last host.
+    /// outcome for all recipients: that of the last host, but as long as one of them may do later it is no failure for good
+    /// (RFC 8689 §4.2.1).
     pub async fn open(&self, hosts: &mut Hosts, login: Option<&RelayLogin>) -> Result<Call, Attempt> {
         let mut last = finding(Outcome::Deferred, (4, 4, 1), &format!("no host of {} is left to try", hosts.domain));
+        let mut tried_deferred = false;
         let mut first = true;
         loop {
             if !first && !hosts.next() {
@@ -42,7 +44,11 @@ impl Relay {
             let Some(place) = hosts.places.get(hosts.at).cloned() else { return Err(last) };
             match self.open_host(hosts, &place, login).await {
                 Ok(call) => return Ok(call),
-                Err(attempt) => last = attempt,
+                Err(attempt) if attempt.outcome == Outcome::Failed && tried_deferred => {}
+                Err(attempt) => {
+                    tried_deferred = attempt.outcome == Outcome::Deferred;
+                    last = attempt;
+                }
             }
         }
     }
@@ -58,7 +64,10 @@ impl Relay {
             let wire = Wire::new(Stream::Unix(stream), session, self.settings.timeouts, None);
             return self.greet(wire, place.to_string(), None).await.map_err(|(attempt, _)| attempt);
         }
-        let target = self.target(hosts, place).await?;
+        let mut target = self.target(hosts, place).await?;
+        if login.is_some() {
+            self.guard_login(hosts, &mut target);
+        }
         if let Protection::Refuse { status, cause, .. } = &target.decision.protection {
             self.observe_refusal(hosts, &target);
             let outcome = if status.class == 5 { Outcome::Failed } else { Outcome::Deferred };
@@ -73,6 +82,27 @@ impl Relay {
             }
         }
         Err(last)
+    }
+
+    /// A password is not given to whoever answers: where neither the configuration nor the domain says how the host proves
+    /// itself, its certificate must carry its name. A host that is an address has none, and TLS must do.
+    fn guard_login(&self, hosts: &Hosts, target: &mut Target) {
+        let is_open = matches!(target.decision.protection, Protection::Opportunistic | Protection::Encrypted);
+        if !is_open || hosts.level != Level::Published || hosts.is_lmtp {
+            return;
+        }
+        let level = if target.name.is_some() { Level::Verify } else { Level::Encrypted };
+        let nowhere = dns_name_of(&hosts.domain);
+        let next_hop = hosts.next_hop.clone().unwrap_or_else(|| transport_security::NextHop::plain(nowhere));
+        target.decision = decide(&Circumstances {
+            next_hop: &next_hop,
+            host: target.name.as_ref(),
+            mx: hosts.mx,
+            tlsa: &TlsaFinding::NotSought,
+            sts: None,
+            level: &level,
+            demand: hosts.demand,
+        });
     }
 
     /// Looks a host up, and decides how the way to it must be protected.
@@ -146,7 +176,8 @@ impl Relay {
                 _ => TlsPlan::new(&target.decision, target.name.as_ref(), address, &self.trust),
             };
             let facts = PeerFacts { peer: Some(peer), local, tls: None };
-            let config = self.config(protocol, if plan.is_some() { demand } else { TlsDemand::Never }, login);
+            // Without a plan a handshake ends the session: what TLS is demanded for never goes without it.
+            let config = self.config(protocol, demand, login);
             let wire =
                 Wire::new(Stream::Tcp(stream), Session::new(Arc::new(config), facts), self.settings.timeouts, plan);
             match self.greet(wire, shown.clone(), Some((hosts, target))).await {
@@ -305,7 +336,8 @@ fn first_of(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 /// A domain without MX records and without address takes no mail; an exchanger without address is a mistake that may be
 /// mended.
 fn without_address(hosts: &Hosts, name: &Name, found: &Typed<IpAddr>) -> Attempt {
-    let is_domain_itself = hosts.mx == MxSecurity::NotUsed && hosts.domain.as_str() == name.as_str();
+    let is_domain_itself =
+        !hosts.is_configured && hosts.mx == MxSecurity::NotUsed && hosts.domain.as_str() == name.as_str();
     let what = if found.name_exists { "has no address" } else { "does not exist" };
     let text = format!("the host {name} {what}");
     if is_domain_itself {

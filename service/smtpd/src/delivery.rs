@@ -5,8 +5,8 @@ use crate::{Desk, SubmissionRules, arrival, now, peer_text, reply};
 use deliver::{Accepted, Destined, Intake, Plan, Queued, Staged, reverse_address};
 use directory::Route;
 use mail::{
-    AccountName, Address, ChangeError, Commit, Envelope, Event, Happening, Notify, QueueChange, QueueId, Recipient,
-    Reply,
+    AccountName, Address, ChangeError, Commit, Domain, Envelope, Event, Happening, Notify, QueueChange, QueueId,
+    Recipient, Reply,
 };
 use message::header_rules::{self, Verdict};
 use message::scan::HeaderFacts;
@@ -58,11 +58,12 @@ impl Desk {
         if let Some(rule) = message.discarded_by() {
             return self.discard(&message, rule).await;
         }
-        let (plan, archived, _octets) = match self.plan(&message, intake)? {
+        let (plan, archived, octets) = match self.plan(&message, intake)? {
             Outcome::Planned(plan, archived, octets) => (*plan, archived, octets),
             Outcome::Discarded(rule) => return self.discard(&message, &rule).await,
         };
         let Plan { commit, queued } = plan;
+        self.room_for_queued(&message, queued.as_ref(), octets.0.body.octets).await?;
         let accounts: Vec<AccountName> = commit.groups.iter().map(|group| group.account.clone()).collect();
         let outcomes = match self.house.store.commit(commit).await {
             Ok(outcomes) => outcomes,
@@ -79,6 +80,31 @@ impl Desk {
             self.house.queue.queued(queued);
         }
         Ok(reply::queued(message.id))
+    }
+
+    /// What goes to a mailbox of ours through the queue, because its sender wants to hear of the delivery, must fit like
+    /// anything else: no stranger fills the queue with what its mailbox does not take.
+    async fn room_for_queued(
+        &self,
+        message: &Message<'_>,
+        queued: Option<&Queued>,
+        octets: u64,
+    ) -> Result<(), Refusal> {
+        let envelope = Envelope { declared_size_octets: Some(octets), ..Envelope::new(mail::ReversePath::Null) };
+        for queued in queued.iter().flat_map(|queued| &queued.recipients) {
+            let address = &queued.recipient.address;
+            let account = AccountName::parse(&address.key()).filter(|account| self.house.directory.receives(account));
+            let (Some(account), mail::QueueState::Waiting(_)) = (account, queued.state) else { continue };
+            match self.house.policy.has_room(&account, &envelope).await {
+                Some(true) => {}
+                Some(false) => {
+                    let named = queued.via.as_ref().unwrap_or(address);
+                    return Err(Decider::Quota(account).refuses(reply::quota_exceeded(named)));
+                }
+                None => return Err(self.store_failed(message.id, &store::StoreError::Closed)),
+            }
+        }
+        Ok(())
     }
 
     /// R113: accepted, and thrown away by a rule that its story names.
@@ -115,8 +141,8 @@ impl Desk {
     /// LMTP: each recipient has its own reply; the body is stored once all the same.
     async fn deliver_each(&self, message: Message<'_>, intake: Intake) -> Vec<Result<Reply, Refusal>> {
         let count = message.taken.len();
-        let (plan, archived, _octets) = match self.plan(&message, intake) {
-            Ok(Outcome::Planned(plan, archived, octets)) => (*plan, archived, octets),
+        let (plan, octets) = match self.plan(&message, intake) {
+            Ok(Outcome::Planned(plan, _, octets)) => (*plan, octets),
             // Rules for submitted mail do not hold for LMTP.
             Ok(Outcome::Discarded(_)) => return vec![Err(Decider::Lmtp.refuses(reply::local_error())); count],
             Err(refusal) => return vec![Err(refusal); count],
@@ -127,7 +153,10 @@ impl Desk {
             Ok(outcomes) => outcomes,
             Err(error) => return vec![Err(self.store_failed(message.id, &error)); count],
         };
-        for queued in queued.into_iter().chain(archived) {
+        if queued.is_some() || outcomes.iter().any(Result::is_ok) {
+            self.archive_later(&message, &octets).await;
+        }
+        if let Some(queued) = queued {
             self.house.queue.queued(queued);
         }
         let failure_of = |route: &Route| match route {
@@ -146,6 +175,18 @@ impl Desk {
                 None => Ok(reply::lmtp_saved(&recipient.address, message.id)),
             })
             .collect()
+    }
+
+    /// The archive's copy of a message that somebody took, in a commit of its own.
+    async fn archive_later(&self, message: &Message<'_>, (staged, twin): &(Staged, Option<StagedBody>)) {
+        let Some(twin) = twin else { return };
+        let mut commit = Commit::default();
+        let Some(queued) = self.archived(message, twin, staged.is_ascii, &mut commit) else { return };
+        match self.house.store.commit(commit).await {
+            Ok(_) => self.house.queue.queued(queued),
+            // R205: an archive in trouble keeps mail from nobody.
+            Err(error) => tracing::error!(queue_id = %message.id, %error, "no copy for the archive"),
+        }
     }
 
     /// Stages the message and works out what it changes.
@@ -186,12 +227,24 @@ impl Desk {
             together: message.client.role != Role::Lmtp,
         };
         let mut plan = deliver::plan(accepted, &destined, staged.body.id, now(), &self.house.directory);
-        let archived = twin.as_ref().and_then(|twin| self.archived(message, twin, &mut plan.commit));
+        // The archive's copy has fields of ours in front.
+        let is_ascii = staged.is_ascii && archive_prefix.is_ascii();
+        // In LMTP it is not known yet whether anybody takes the message.
+        let archived = match &twin {
+            Some(twin) if message.client.role != Role::Lmtp => self.archived(message, twin, is_ascii, &mut plan.commit),
+            _ => None,
+        };
         Ok(Outcome::Planned(Box::new(plan), archived, (staged, twin)))
     }
 
     /// R205: a copy goes through the queue in the same commit, so that it is neither lost nor in anybody's way.
-    fn archived(&self, message: &Message<'_>, twin: &StagedBody, commit: &mut Commit) -> Option<Queued> {
+    fn archived(
+        &self,
+        message: &Message<'_>,
+        twin: &StagedBody,
+        is_ascii: bool,
+        commit: &mut Commit,
+    ) -> Option<Queued> {
         let address = self.house.archive.as_ref()?;
         let envelope =
             Envelope { eight_bit: true, smtputf8: message.envelope.smtputf8, ..Envelope::new(mail::ReversePath::Null) };
@@ -208,14 +261,13 @@ impl Desk {
             account: None,
             hold: None,
             queue_all: true,
-            // Its octets are those of the message with fields of ours in front.
-            is_ascii: false,
+            is_ascii,
             arrival,
             events: Vec::new(),
             together: true,
         };
         let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(address.clone()) };
-        let destined = [Destined { recipient, route: Route::Outside(address.clone()) }];
+        let destined = [Destined { recipient, route: Route::Outside(address.clone()), via: None }];
         let plan = deliver::plan(accepted, &destined, twin.id, now(), &self.house.directory);
         commit.queue.extend(plan.commit.queue);
         plan.queued
@@ -243,8 +295,7 @@ impl Desk {
         }
         if let Verdict::Hold(rule) | Verdict::Discard(rule) = &mut text.verdict {
             use header_rules::Action;
-            let is_cause =
-                |deed: &&header_rules::Deed| matches!(deed.action, Action::Hold(_) | Action::Discard(_));
+            let is_cause = |deed: &&header_rules::Deed| matches!(deed.action, Action::Hold(_) | Action::Discard(_));
             let cause = findings.deeds.iter().rfind(is_cause).map(|deed| (deed.line, named(&deed.action)));
             if let Some((Some(line), action)) = cause {
                 *rule = format!("line {line}: {action}");
@@ -260,10 +311,7 @@ impl Desk {
         if let Some(rules) = self.house.submission.as_ref().filter(|_| message.client.role == Role::Submission) {
             added = self.submitted(message, intake.facts(), rules)?;
         }
-        let author = message::submission::authors(intake.facts(), rules_for_signing()).ok();
-        let author = author.and_then(|authors| authors.from.first().map(|address| address.domain.clone()));
-        let author = author.or_else(|| reverse_address(&message.envelope.reverse_path).map(|path| path.domain.clone()));
-        if let Some(domain) = author {
+        if let Some(domain) = self.signing_domain(message, intake.facts()) {
             match intake.sign(&domain, &added) {
                 Ok(fields) => text.prefix = fields,
                 Err(error) => tracing::warn!(queue_id = %message.id, %domain, %error, "not signed"),
@@ -273,8 +321,25 @@ impl Desk {
         Ok(text)
     }
 
+    /// The author's domain, if the account may send as the author; else that of the reverse-path, which was checked. A
+    /// signature says that the domain stands by the message (V40).
+    fn signing_domain(&self, message: &Message<'_>, facts: &HeaderFacts) -> Option<Domain> {
+        let authors = message::submission::authors(facts, rules_for_signing()).ok();
+        let author = authors.and_then(|authors| authors.from.first().cloned()).filter(|author| {
+            let as_author = mail::ReversePath::Address(author.clone());
+            let may_send = |account| self.house.directory.may_send_as(account, &as_author);
+            message.client.account.as_ref().is_none_or(may_send)
+        });
+        author.as_ref().or(reverse_address(&message.envelope.reverse_path)).map(|address| address.domain.clone())
+    }
+
     /// R103, V40, R138: one plain author, and the fields that are missing.
-    fn submitted(&self, message: &Message<'_>, facts: &HeaderFacts, rules: &SubmissionRules) -> Result<String, Refusal> {
+    fn submitted(
+        &self,
+        message: &Message<'_>,
+        facts: &HeaderFacts,
+        rules: &SubmissionRules,
+    ) -> Result<String, Refusal> {
         let refused = |error| Decider::Author.refuses(reply::author_refused(&error));
         let authors = message::submission::authors(facts, rules.demands).map_err(refused)?;
         if let (true, Some(account)) = (rules.check_author, &message.client.account) {
@@ -304,19 +369,23 @@ impl Desk {
         let mut destined = match redirect {
             Some(address) => {
                 tracing::info!(queue_id = %message.id, to = %address, "redirected");
-                self.sent_to(address)?
+                let instead_of = message.envelope.recipients.first();
+                self.sent_to(address, instead_of.and_then(|recipient| recipient.notify), instead_of)?
             }
             None => {
                 let recipients = message.envelope.recipients.iter().zip(message.taken);
                 let ends = recipients.flat_map(|(recipient, taken)| {
-                    taken.routes.iter().map(|route| Destined { recipient: recipient.clone(), route: route.clone() })
+                    let end =
+                        |route: &Route| Destined { recipient: recipient.clone(), route: route.clone(), via: None };
+                    taken.routes.iter().map(end)
                 });
                 ends.collect()
             }
         };
         for effect in effects {
             if let Effect::Copy(address) = effect {
-                destined.extend(self.sent_to(address)?);
+                // No report about a copy goes to the message's sender, who does not know of it.
+                destined.extend(self.sent_to(address, Some(Notify::Never), message.envelope.recipients.first())?);
             }
         }
         Ok(destined)
@@ -341,12 +410,19 @@ impl Desk {
         events
     }
 
-    /// An address that a rule of ours names; no report about it goes to the message's sender.
-    fn sent_to(&self, address: &Address) -> Result<Vec<Destined>, Refusal> {
+    /// An address that a rule of ours names, in the place of a recipient: it is forwarded there.
+    fn sent_to(
+        &self,
+        address: &Address,
+        notify: Option<Notify>,
+        instead_of: Option<&Recipient>,
+    ) -> Result<Vec<Destined>, Refusal> {
         let unusable = |_| Decider::Target.refuses(reply::configuration_problem());
         let routes = self.house.policy.way(address).map_err(unusable)?;
-        let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(address.clone()) };
-        Ok(routes.into_iter().map(|route| Destined { recipient: recipient.clone(), route }).collect())
+        let recipient = Recipient { notify, ..Recipient::new(address.clone()) };
+        let via = instead_of.map(|recipient| recipient.address.clone());
+        let end = |route| Destined { recipient: recipient.clone(), route, via: via.clone() };
+        Ok(routes.into_iter().map(end).collect())
     }
 
     /// Return-Path, Delivered-To, added fields and our Received line, on top (R64, R105). What leaves this house carries

@@ -87,6 +87,8 @@ pub struct SubmissionRates {
     pub used: Arc<Mutex<Rates>>,
 }
 
+/// Recipients that the story of a refusal names.
+const REFUSAL_RECIPIENTS_MAX: usize = 20;
 /// How long the place of a refusal stays taken after it was kept.
 const REFUSAL_REST: Duration = Duration::from_secs(1);
 
@@ -217,6 +219,14 @@ impl Desk {
         let mut arrival = arrival(&self.house, client, envelope);
         if let Some(recipient) = recipient {
             arrival.to = vec![recipient.to_string()];
+        }
+        let recipients = arrival.to.len();
+        if recipients > REFUSAL_RECIPIENTS_MAX {
+            arrival.to.truncate(REFUSAL_RECIPIENTS_MAX);
+            arrival.to.push(format!("and {} more", recipients - REFUSAL_RECIPIENTS_MAX));
+        }
+        if !self.house.store.has_room(0) {
+            return;
         }
         let what = Happening::Refused { arrival, by: refusal.by.to_string(), reply: refusal.reply.to_string() };
         let event = Event { at: deliver::now(), recipient: recipient.map(Address::to_string), what };

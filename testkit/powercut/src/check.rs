@@ -2,6 +2,9 @@
 
 use crate::body::{Bodies, Body};
 use crate::ledger::{Ledger, SHARED_ACCOUNT, Task};
+use crate::model::queue::{Ending, Queue};
+use crate::model::{Deed, Model};
+use crate::reading::queue::{FoundQueue, compare_queue};
 use crate::reading::{self, Found, name_of};
 use crate::workload::carry;
 use mail::{Change, Commit, FlagSet, Group, MailboxName, MailboxRef, Outcome, Quota};
@@ -12,51 +15,73 @@ use store::embedded::{EmbeddedStore, Options};
 
 /// Body numbers of messages delivered by the check, above all of the workload.
 const AFTERWARDS: u64 = 1_000_000;
+/// The same of a message that the check queues.
+const QUEUED_AFTERWARDS: u64 = 2 * AFTERWARDS;
 
 /// Opens the store in `folder` and checks it. The error says what was promised and is not so.
 pub async fn check(folder: &Path, ledger: &Ledger, bodies: &Bodies) -> Result<(), String> {
     let options = Options { sync: false, ..carry::options(folder) };
     let store = EmbeddedStore::open(options).map_err(|error| format!("the store does not open: {error}"))?;
-    let found = everything(&store, bodies).await?;
+    let all = everything(&store, ledger, bodies).await?;
     for (number, task) in &ledger.tasks {
-        check_task(&found, task).map_err(|error| format!("task {number}: {error}"))?;
+        check_task(&all, task).map_err(|error| format!("task {number}: {error}"))?;
     }
+    let Everything { accounts: found, queue } = all;
     check_shared(found.get(SHARED_ACCOUNT), ledger)?;
     check_accounts(&found, ledger)?;
     check_counters(&store, &found, ledger).await?;
-    check_octets(&store, &found, bodies).await?;
+    check_octets(&store, &found, &queue, bodies).await?;
     check_health(&store).await?;
     let delivered = deliver_afterwards(&store, &found, ledger, bodies).await?;
+    let queued = run_queue_afterwards(&store, queue, bodies).await?;
     reclaim(&store).await?;
-    let found = everything(&store, bodies).await?;
+    let Everything { accounts: found, queue } = everything(&store, ledger, bodies).await?;
+    compare_queue(&queue.queue, &queued, [QUEUED_AFTERWARDS].into_iter())?;
+    if queue.queue.messages.len() != 1 {
+        return Err(format!("what was settled afterwards still waits: {:?}", queue.queue.messages));
+    }
     for (account, uid) in &delivered {
         let inbox = found.get(account).and_then(|found| found.account.mailboxes.get("INBOX"));
         if !inbox.is_some_and(|inbox| inbox.messages.contains_key(uid)) {
             return Err(format!("{account}: what was delivered afterwards is not there"));
         }
     }
-    check_octets(&store, &found, bodies).await?;
+    check_octets(&store, &found, &queue, bodies).await?;
     check_health(&store).await?;
     store.close().await.map_err(|error| format!("the store does not close: {error}"))
 }
 
-/// All accounts that the store has.
-pub async fn everything(store: &EmbeddedStore, bodies: &Bodies) -> Result<BTreeMap<String, Found>, String> {
-    let mut found = BTreeMap::new();
+/// All that a store has.
+pub struct Everything {
+    /// Accounts by name.
+    pub accounts: BTreeMap<String, Found>,
+    /// The queue.
+    pub queue: FoundQueue,
+}
+
+/// Reads all that the store has. The ledger tells which messages may ever have been accepted.
+pub async fn everything(store: &EmbeddedStore, ledger: &Ledger, bodies: &Bodies) -> Result<Everything, String> {
+    let mut accounts = BTreeMap::new();
     for account in store.accounts().await.map_err(|error| error.to_string())? {
-        found.insert(account.to_string(), reading::account(store, account.as_str(), bodies).await?);
+        accounts.insert(account.to_string(), reading::account(store, account.as_str(), bodies).await?);
     }
-    Ok(found)
+    let messages: Vec<u64> = ledger.tasks.values().flat_map(Task::messages).chain([QUEUED_AFTERWARDS]).collect();
+    let queue = reading::queue::queue(store, messages.into_iter(), bodies).await?;
+    Ok(Everything { accounts, queue })
 }
 
 /// What the task was told is done is so, and what was under way is done as a whole or not at all. Gives which.
-pub fn check_task(found: &BTreeMap<String, Found>, task: &Task) -> Result<bool, String> {
+pub fn check_task(found: &Everything, task: &Task) -> Result<bool, String> {
     let mut owned: BTreeSet<&str> = task.model.accounts.keys().map(String::as_str).collect();
     owned.extend(task.under_way.iter().flat_map(|deed| deed.accounts()));
     let owned: Vec<&str> = owned.into_iter().collect();
-    let Err(without) = reading::compare(found, &task.model, &owned) else { return Ok(false) };
+    let compare = |model: &Model| {
+        reading::compare(&found.accounts, model, &owned)?;
+        compare_queue(&found.queue.queue, &model.queue, task.messages().into_iter())
+    };
+    let Err(without) = compare(&task.model) else { return Ok(false) };
     let Some(model) = task.with_under_way() else { return Err(without) };
-    let Err(with) = reading::compare(found, &model, &owned) else { return Ok(true) };
+    let Err(with) = compare(&model) else { return Ok(true) };
     Err(format!("{without}; and if {:?} was done: {with}", task.under_way))
 }
 
@@ -133,8 +158,14 @@ async fn check_counters(store: &EmbeddedStore, found: &BTreeMap<String, Found>, 
     Ok(())
 }
 
-async fn check_octets(store: &EmbeddedStore, found: &BTreeMap<String, Found>, bodies: &Bodies) -> Result<(), String> {
-    let blobs = found.values().flat_map(|found| found.blobs.clone()).collect();
+/// Every message reads back as it was taken in, in mailboxes and in the queue.
+async fn check_octets(
+    store: &EmbeddedStore,
+    found: &BTreeMap<String, Found>,
+    queue: &FoundQueue,
+    bodies: &Bodies,
+) -> Result<(), String> {
+    let blobs = found.values().flat_map(|found| found.blobs.clone()).chain(queue.blobs.clone()).collect();
     reading::compare_octets(store, &blobs, bodies).await
 }
 
@@ -146,6 +177,23 @@ async fn check_health(store: &EmbeddedStore) -> Result<(), String> {
 
 async fn reclaim(store: &EmbeddedStore) -> Result<(), String> {
     store.reclaim().await.map(|_| ()).map_err(|error| format!("reclaiming fails: {error}"))
+}
+
+/// The queue goes on: all that waits is settled, and a new message is queued. Gives the queue as it is then.
+async fn run_queue_afterwards(store: &EmbeddedStore, found: FoundQueue, bodies: &Bodies) -> Result<Queue, String> {
+    let mut model = Model { queue: found.queue, ..Model::default() };
+    let waiting: Vec<(u64, Vec<u32>)> =
+        model.queue.messages.iter().map(|(message, all)| (*message, all.keys().copied().collect())).collect();
+    let mut deeds: Vec<Deed> = waiting
+        .into_iter()
+        .map(|(message, numbers)| Deed::Settle { message, numbers, how: Ending::Delivered, report: None })
+        .collect();
+    deeds.push(Deed::Accept { accounts: Vec::new(), body: QUEUED_AFTERWARDS, discarded: 0, recipients: 1 });
+    for deed in deeds {
+        carry::carry_out(store, &model, &deed, bodies).await?;
+        model.apply(&deed).ok_or_else(|| format!("afterwards the model refuses {deed:?}"))?;
+    }
+    Ok(model.queue)
 }
 
 /// Every account takes new mail under UIDs that nobody ever saw, and new mailboxes are new. Gives account and UID.

@@ -25,13 +25,19 @@ pub struct Ledger {
 /// What a task owns.
 #[derive(Debug, Clone, Default)]
 pub struct Task {
-    /// Its accounts, which no other task touches.
+    /// Its accounts and queued messages, which no other task touches.
     pub model: Model,
     /// What it asked for and got no answer to yet.
     pub under_way: Option<Deed>,
 }
 
 impl Task {
+    /// Messages that the task had accepted, or may have: by the number of their body.
+    pub fn messages(&self) -> BTreeSet<u64> {
+        let under_way = self.under_way.iter().flat_map(Deed::messages);
+        self.model.queue.lines.keys().copied().chain(under_way).collect()
+    }
+
     /// The task's accounts if what is under way was done.
     pub fn with_under_way(&self) -> Option<Model> {
         let mut model = self.model.clone();

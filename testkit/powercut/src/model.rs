@@ -1,7 +1,10 @@
-//! A plain model of accounts and their mailboxes, and what each deed does to it.
+//! A plain model of accounts with their mailboxes and of the queue, and what each deed does to it.
 //!
 //! Written from the documentation of `mail::Change`, without the store: where they differ, one of them is wrong.
 
+pub mod queue;
+
+use queue::{Ending, Queue};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +35,12 @@ pub enum Deed {
     Together { deeds: Vec<Deed> },
     /// An account is removed.
     Remove { account: String },
+    /// A message is accepted: it goes to the INBOX of some accounts, a group each, and recipients elsewhere wait.
+    Accept { accounts: Vec<String>, body: u64, discarded: u32, recipients: u32 },
+    /// Recipients of a queued message wait until another time, or are held without one; after a try, perhaps.
+    Wait { message: u64, numbers: Vec<u32>, due: Option<u64>, tried: bool, told: bool },
+    /// Recipients leave the queue. A report is a message of its own, to an account's INBOX.
+    Settle { message: u64, numbers: Vec<u32>, how: Ending, report: Option<(String, u64)> },
 }
 
 /// How flags are edited.
@@ -45,11 +54,13 @@ pub enum Edit {
     Replace,
 }
 
-/// Accounts by name.
+/// Accounts by name, and the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Model {
     /// Those that exist.
     pub accounts: BTreeMap<String, Account>,
+    /// What waits to leave, and what became of what did.
+    pub queue: Queue,
 }
 
 /// An account.
@@ -105,7 +116,11 @@ impl Deed {
     /// The accounts it touches.
     pub fn accounts(&self) -> Vec<&str> {
         match self {
-            Deed::DeliverToAll { accounts, .. } => accounts.iter().map(String::as_str).collect(),
+            Deed::DeliverToAll { accounts, .. } | Deed::Accept { accounts, .. } => {
+                accounts.iter().map(String::as_str).collect()
+            }
+            Deed::Settle { report, .. } => report.iter().map(|(account, _)| account.as_str()).collect(),
+            Deed::Wait { .. } => Vec::new(),
             Deed::Together { deeds } => deeds.first().map(Deed::accounts).unwrap_or_default(),
             Deed::Deliver { account, .. }
             | Deed::Flags { account, .. }
@@ -123,8 +138,19 @@ impl Deed {
     pub fn bodies(&self) -> Vec<u64> {
         match self {
             Deed::Deliver { bodies, .. } => bodies.clone(),
-            Deed::DeliverToAll { body, .. } => vec![*body],
+            Deed::DeliverToAll { body, .. } | Deed::Accept { body, .. } => vec![*body],
+            Deed::Settle { report, .. } => report.iter().map(|(_, body)| *body).collect(),
             Deed::Together { deeds } => deeds.iter().flat_map(Deed::bodies).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The messages in the ledger that it touches, by the number of their body.
+    pub fn messages(&self) -> Vec<u64> {
+        match self {
+            Deed::Accept { body, .. } => vec![*body],
+            Deed::Wait { message, .. } => vec![*message],
+            Deed::Settle { message, report, .. } => report.iter().map(|(_, body)| *body).chain([*message]).collect(),
             _ => Vec::new(),
         }
     }
@@ -135,9 +161,20 @@ impl Model {
     pub fn apply(&mut self, deed: &Deed) -> Option<()> {
         match deed {
             Deed::DeliverToAll { accounts, body } => {
-                for account in accounts {
-                    let inbox = self.account(account).mailboxes.get_mut("INBOX")?;
-                    inbox.push(Message { body: *body, flags: 0, keywords: BTreeSet::new() });
+                accounts.iter().try_for_each(|account| self.deliver(account, *body))?;
+            }
+            Deed::Accept { accounts, body, discarded, recipients } => {
+                accounts.iter().try_for_each(|account| self.deliver(account, *body))?;
+                self.queue.begin(*body, accounts.len(), *discarded, *recipients)?;
+            }
+            Deed::Wait { message, numbers, due, tried, told } => {
+                self.queue.wait(*message, numbers, *due, *tried, *told)?;
+            }
+            Deed::Settle { message, numbers, how, report } => {
+                self.queue.settle(*message, numbers, *how)?;
+                if let Some((account, body)) = report {
+                    self.deliver(account, *body)?;
+                    self.queue.begin(*body, 1, 0, 0)?;
                 }
             }
             Deed::Together { deeds } => {
@@ -182,6 +219,12 @@ impl Model {
                 };
             }
         }
+        Some(())
+    }
+
+    fn deliver(&mut self, account: &str, body: u64) -> Option<()> {
+        let inbox = self.account(account).mailboxes.get_mut("INBOX")?;
+        inbox.push(Message { body, flags: 0, keywords: BTreeSet::new() });
         Some(())
     }
 

@@ -1,5 +1,7 @@
 //! A store's accounts in the form of the model.
 
+pub mod queue;
+
 use crate::body::{Bodies, Body};
 use crate::model::{Account, Mailbox, Message, Model};
 use mail::{AccountName, BlobId, MailboxId, Snapshot, Usage};

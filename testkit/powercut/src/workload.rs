@@ -5,6 +5,7 @@
 
 pub mod carry;
 mod deeds;
+mod outbound;
 
 use crate::body::Bodies;
 use crate::check::{check_task, everything};
@@ -121,7 +122,7 @@ impl Stage {
 
 /// Finds out what became of that which was under way when the run before ended. Gives what each task owns.
 async fn take_over(stage: &Stage, before: Ledger) -> Result<BTreeMap<u32, Model>, String> {
-    let found = everything(&stage.store, &stage.bodies).await?;
+    let found = everything(&stage.store, &before, &stage.bodies).await?;
     let mut models = BTreeMap::new();
     for number in 0..TASKS {
         let task = before.tasks.get(&number).cloned().unwrap_or_default();
@@ -133,7 +134,7 @@ async fn take_over(stage: &Stage, before: Ledger) -> Result<BTreeMap<u32, Model>
         stage.learn(number, &mut model).await?;
         models.insert(number, model);
     }
-    let inbox = found.get(SHARED_ACCOUNT).and_then(|shared| shared.account.mailboxes.get("INBOX"));
+    let inbox = found.accounts.get(SHARED_ACCOUNT).and_then(|shared| shared.account.mailboxes.get("INBOX"));
     for (body, _) in before.shared.iter().filter(|(_, told)| told.is_none()) {
         let mut messages = inbox.iter().flat_map(|inbox| &inbox.messages);
         let uid = messages.find(|(_, message)| message.body == *body).map_or(0, |(uid, _)| *uid);
@@ -172,7 +173,13 @@ async fn agrees(stage: &Stage, model: &Model, deed: &Deed) -> Result<(), String>
             found.insert(account.to_owned(), reading::account(&stage.store, account, &stage.bodies).await?);
         }
     }
-    reading::compare(&found, model, &deed.accounts()).map_err(|error| format!("after {deed:?}: {error}"))
+    reading::compare(&found, model, &deed.accounts()).map_err(|error| format!("after {deed:?}: {error}"))?;
+    for message in deed.messages() {
+        let found = reading::queue::message(&stage.store, message, &stage.bodies).await?;
+        let compared = reading::queue::compare_queue(&found, &model.queue, [message].into_iter());
+        compared.map_err(|error| format!("after {deed:?}: {error}"))?;
+    }
+    Ok(())
 }
 
 async fn deliver_to_shared(stage: &Stage) -> Result<(), String> {

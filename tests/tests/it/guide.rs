@@ -240,3 +240,95 @@ fn imap_and_pop3_typed_by_hand() {
     let seen = socat(&server, Port::Pop3, &[&format!("USER {BRIAN}"), "QUIT"]);
     assert!(seen.contains("-ERR [AUTH] Plaintext authentication disallowed"), "{seen}");
 }
+
+/// `AUTH PLAIN` as the guide makes it: with printf and base64.
+fn auth_plain(account: &str) -> String {
+    let command = format!("printf '\\0{account}\\0{PASSWORD}' | base64 -w0");
+    let login = Peer::new("sh").args(["-c", &command]).succeed().unwrap();
+    format!("AUTH PLAIN {}", String::from_utf8(login.output).unwrap())
+}
+
+/// Typed into the submission port of a server that trusts nobody, inside TLS, as an account or as nobody: what is said to
+/// MAIL and RCPT.
+fn sender_and_recipient(server: &Server, account: Option<&str>, from: &str, to: &str) -> Vec<String> {
+    let (mail, recipient) = (format!("MAIL FROM:<{from}>"), format!("RCPT TO:<{to}>"));
+    let login: Vec<String> = account.map(auth_plain).into_iter().collect();
+    let lines: Vec<&str> = ["EHLO mx.example.net"].into_iter().chain(login.iter().map(String::as_str)).collect();
+    let seen = s_client(
+        server,
+        Port::Submission,
+        &["-crlf", "-starttls", "smtp"],
+        &[&lines[..], &[&mail, &recipient, "QUIT"]].concat(),
+    );
+    let answers: Vec<String> = seen.lines().map(str::to_owned).collect();
+    assert!(account.is_none() || answers.contains(&"235 2.7.0 Authentication successful".to_owned()), "{seen}");
+    assert_eq!(answers.last().map(String::as_str), Some(BYE), "{seen}");
+    answers[answers.len() - 3..answers.len() - 1].to_vec()
+}
+
+const TAKEN: [&str; 2] = ["250 2.1.0 Ok", "250 2.1.5 Ok"];
+
+#[test]
+fn r131_to_r136_the_table_of_senders() {
+    let server = Server::start_distrustful().unwrap();
+    let ask = |account, from| sender_and_recipient(&server, account, from, NOT_BRIAN);
+    let refused =
+        |from: &str, why: &str| ["250 2.1.0 Ok".into(), format!("553 5.7.1 <{from}>: Sender address rejected: {why}")];
+    // R131: both may use the address of both.
+    assert_eq!(ask(Some(BRIAN), "info@example.net"), TAKEN);
+    assert_eq!(sender_and_recipient(&server, Some(NOT_BRIAN), "info@example.net", BRIAN), TAKEN);
+    assert_eq!(ask(Some(BRIAN), NOT_BRIAN), refused(NOT_BRIAN, "not owned by user brian@example.net"));
+    // R134.
+    assert_eq!(ask(Some(BRIAN), ""), TAKEN);
+    // R135: here nobody gets as far without a login, whatever the sender (R128).
+    assert_eq!(ask(None, BRIAN)[0], "530 5.7.0 Authentication required");
+    // R136: where nobody logs in, addresses of ours come back from outside, forwarded.
+    let lines = ["EHLO elsewhere.example", "MAIL FROM:<brian@example.net>", "RCPT TO:<notbrian@example.net>", "QUIT"];
+    let seen = s_client(&server, Port::Mx, &["-crlf", "-starttls", "smtp"], &lines);
+    assert!(seen.ends_with("\r\n250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n221 2.0.0 Bye\r\n"), "{seen}");
+    // R132: nobody owns an address by being called so. R133: a whole domain.
+    server
+        .edit("senders", |text| {
+            let others: Vec<&str> = text.lines().filter(|line| !line.starts_with("brian@")).collect();
+            format!("{}\n@another-example.com {BRIAN}\n", others.join("\n"))
+        })
+        .unwrap();
+    server.command(&["reload"]).unwrap();
+    assert_eq!(ask(Some(BRIAN), BRIAN), refused(BRIAN, "not owned by user brian@example.net"));
+    assert_eq!(ask(Some(BRIAN), "Anything@Another-Example.com"), TAKEN);
+}
+
+#[test]
+fn r139_to_r142_the_table_of_logins() {
+    let server = Server::start_distrustful().unwrap();
+    // The guide's table.
+    server.edit("sasl_access", |_| format!("{BRIAN}    HOLD\n{NOT_BRIAN}    REJECT\n")).unwrap();
+    server.command(&["reload"]).unwrap();
+    let auth = auth_plain(BRIAN);
+    let (mail, to) = (format!("MAIL FROM:<{BRIAN}>"), format!("RCPT TO:<{NOT_BRIAN}>"));
+    let lines = ["EHLO mx.example.net", &auth, &mail, &to, "DATA", "Subject: held", "", "x", ".", "QUIT"];
+    let seen = s_client(&server, Port::Submission, &["-crlf", "-starttls", "smtp"], &lines);
+    assert!(seen.contains("\r\n250 2.1.5 Ok\r\n354 "), "{seen}");
+    let id = seen.split("250 2.0.0 Ok: queued as ").nth(1).unwrap().split_whitespace().next().unwrap();
+    // R139, R143: it is marked in the queue, and there it stays until it is let go.
+    let list = server.command(&["queue", "list"]).unwrap();
+    assert!(list.contains(&format!("{id}!")), "{list}");
+    assert!(messages(&server, NOT_BRIAN, "INBOX").is_empty());
+    server.command(&["queue", "release", id]).unwrap();
+    crate::desk::wait_until("it is delivered", || subjects(&server, NOT_BRIAN, "INBOX") == ["held"]);
+    // R140: the login itself is good.
+    let rejected = "554 5.7.1 <notbrian@example.net>: SASL login name rejected: Access denied".to_owned();
+    let answers = sender_and_recipient(&server, Some(NOT_BRIAN), NOT_BRIAN, BRIAN);
+    assert_eq!(answers, ["250 2.1.0 Ok".into(), rejected.clone()]);
+    // R141: HOLD stops no later check.
+    let answers = sender_and_recipient(&server, Some(BRIAN), NOT_BRIAN, NOT_BRIAN);
+    let not_owned = "553 5.7.1 <notbrian@example.net>: Sender address rejected: not owned by user brian@example.net";
+    assert_eq!(answers, ["250 2.1.0 Ok", not_owned]);
+    // R142: an open session is refused as soon as the table says so.
+    server.edit("sasl_access", |_| "# login ACTION\n".into()).unwrap();
+    server.command(&["reload"]).unwrap();
+    let peer = Peer::script("sasl_access.py").arg(server.port(Port::Submission).to_string());
+    let peer = peer.arg(server.folder.join("sasl_access")).args([NOT_BRIAN, PASSWORD, BRIAN]);
+    let seen = peer.succeed().unwrap().text();
+    assert!(seen.contains("before: 250 2.1.5 Ok") && seen.contains(&format!("after: {rejected}")), "{seen}");
+}

@@ -49,7 +49,12 @@ fn assert_told(sender: &Sender, cases: &[Case]) {
                 break;
             }
             if begun.elapsed() > LONGEST {
-                failures.push(format!("{}: {missing:?} is not told:\n{story}", case.about));
+                let shown: Vec<&str> = story.lines().rev().take(12).collect();
+                failures.push(format!(
+                    "{}: {missing:?} is not told (last line first):\n{}",
+                    case.about,
+                    shown.join("\n")
+                ));
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -139,7 +144,6 @@ fn why_names_what_the_next_host_said_or_did() {
         (smtp().when(Stage::Recipient, Act::Reset), &["the connection was lost at RCPT", WAITING]),
         (smtp().when(Stage::Data, reply("554 5.6.0 no data")), &["554 5.6.0 no data", BOUNCED]),
         (smtp().when(Stage::Data, reply("452 4.3.1 disk full")), &["452 4.3.1 disk full", WAITING]),
-        (smtp().when(Stage::Content, Act::Close), &["the connection was lost while the message was sent", WAITING]),
         (smtp().when(Stage::End, reply("554 5.7.1 this is spam")), &["554 5.7.1 this is spam", BOUNCED]),
         (smtp().when(Stage::End, reply("451 4.7.1 filter busy")), &["451 4.7.1 filter busy", WAITING]),
         (smtp().when(Stage::End, Act::Close), &["after the end of data: the message may be delivered twice", WAITING]),
@@ -153,6 +157,7 @@ fn why_names_what_the_next_host_said_or_did() {
     world.host("seven.example", smtp().without("8BITMIME"));
     world.host("ascii.example", smtp().without("SMTPUTF8"));
     world.host("clear.example", smtp());
+    world.host("cut.example", smtp().when(Stage::Content, Act::Close));
     world.host("down.example", smtp());
     world.mtas.last().unwrap().refuse();
     world.publish();
@@ -178,6 +183,10 @@ fn why_names_what_the_next_host_said_or_did() {
     let mail = format!("MAIL FROM:<{BRIAN}> BODY=8BITMIME SMTPUTF8");
     let id = send(&mail, "j\u{f6}rg@ascii.example", "Subject: gr\u{fc}n\r\n\r\nx\r\n");
     cases.push(case(id, &["SMTPUTF8 is required, but was not offered", BOUNCED]));
+    // More than the system takes in one go.
+    let long = format!("{TEXT}{}", format!("{}\r\n", "x".repeat(900)).repeat(10_000));
+    let id = sender.submit(&["x@cut.example"], &long).unwrap();
+    cases.push(case(id, &["the connection was lost while the message was sent", WAITING]));
     let id = sender.submit(&["x@down.example"], TEXT).unwrap();
     cases.push(case(id, &["onnection refused", WAITING]));
     // RFC 8689 §4.1: the parameter is for sessions inside TLS.
@@ -259,7 +268,7 @@ fn why_names_what_is_wrong_with_the_way() {
         ("silent", &["silent.example: DNS lookup failed", WAITING]),
         ("loop", &["mail for loop.example loops back to myself", BOUNCED]),
         ("self", &["greets with our own name: mail loops back to myself", WAITING]),
-        ("dane", &["not delivered yet to mx.dane.example", "DANE", WAITING]),
+        ("dane", &["mx.dane.example", "no TLSA record or fingerprint matches the certificate", WAITING]),
         ("strip", &["mx.strip.example", "TLS is required, but was not offered", WAITING]),
         ("hole", &["no answer in time", WAITING]),
         ("named", &["not delivered yet to mx.named.example", "certificate", WAITING]),
@@ -549,7 +558,7 @@ fn why_names_what_became_of_it_in_the_queue() {
     cases.push(case(id, &["x@late.example: released by administrator", "450 4.2.1 come later", WAITING]));
     let id = later();
     queue(&["bounce", &id, "--because", "we moved"]);
-    cases.push(case(id, &["given up: 5.4.7 we moved; last: 450 4.2.1 come later", "told in message", BOUNCED]));
+    cases.push(case(id, &["we moved; last: 450 4.2.1 come later", "told in message", BOUNCED]));
     let id = later();
     queue(&["delete", &id]);
     cases.push(case(id, &["thrown away by administrator", DISCARDED]));

@@ -115,8 +115,8 @@ fn wait(
     delay_reported: bool,
 ) -> Result<()> {
     let mut statement = connection.prepare_cached(
-        // A try that was under way when an administrator held the recipient does not release it.
-        "UPDATE queued_recipient SET held = max(?3, held * ?5), due = ?4, attempts = attempts + ?5,
+        // A try, or a notice, that was under way when an administrator held the recipient does not release it.
+        "UPDATE queued_recipient SET held = max(?3, held * max(?5, ?7)), due = ?4, attempts = attempts + ?5,
              last = coalesce(?6, last), told = max(told, ?7)
          WHERE message = ?1 AND number = ?2",
     )?;

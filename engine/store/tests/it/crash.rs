@@ -2,7 +2,11 @@
 //! comes back.
 
 use super::*;
-use std::collections::BTreeMap;
+use mail::{
+    Address, QueueChange, QueueId, QueueState, QueuedEnvelope, QueuedRecipient, Recipient, ReversePath, Settled,
+    UnixMillis,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -24,7 +28,69 @@ fn message(life: u64, task: u64, n: u64) -> Vec<u8> {
     octets
 }
 
-/// Delivers, and now and then expunges the message before, until it is killed. Says what is acknowledged.
+/// Recipients of a queued message.
+const RECIPIENTS: u32 = 3;
+
+fn queue_id(life: u64, task: u64, n: u64) -> QueueId {
+    QueueId((life << 40 | task << 32 | n) + 1)
+}
+
+/// Life, task and number of a queued message.
+fn label_of(id: QueueId) -> (u64, u64, u64) {
+    let id = id.0 - 1;
+    (id >> 40, id >> 32 & 0xff, id & 0xffff_ffff)
+}
+
+fn envelope(id: QueueId) -> QueuedEnvelope {
+    QueuedEnvelope {
+        id,
+        arrived: UnixMillis(1),
+        reverse_path: ReversePath::Null,
+        account: None,
+        eight_bit: false,
+        smtputf8: false,
+        require_tls: false,
+        dsn_return: None,
+        envelope_id: None,
+    }
+}
+
+fn recipient(number: u32) -> QueuedRecipient {
+    let address = Address::parse(&format!("reader{number}@example.com")).unwrap();
+    QueuedRecipient {
+        number,
+        recipient: Recipient { address, notify: None, original: None },
+        via: None,
+        state: QueueState::Waiting(UnixMillis(1)),
+        attempts: 0,
+        delay_reported: false,
+        last: None,
+    }
+}
+
+/// Queues a message.
+async fn enqueue(store: &EmbeddedStore, life: u64, task: u64, n: u64) -> Result<(), StoreError> {
+    let message_id = queue_id(life, task, n);
+    let mut writer = store.stage()?;
+    writer.write(&message(life, task, n))?;
+    let body = writer.finish(b"", b"digest".to_vec())?;
+    let queue = vec![
+        QueueChange::Begin { message: message_id, discarded: 0, events: Vec::new() },
+        QueueChange::Enqueue {
+            envelope: Box::new(envelope(message_id)),
+            body: body.id,
+            recipients: (0..RECIPIENTS).map(recipient).collect(),
+        },
+    ];
+    store.commit(Commit { queue, ..Commit::default() }).await.map(|_| ())
+}
+
+async fn settle(store: &EmbeddedStore, message: QueueId, number: u32) -> Result<(), StoreError> {
+    let settle = QueueChange::Settle { message, number, how: Settled::Delivered };
+    store.commit(Commit { queue: vec![settle], ..Commit::default() }).await.map(|_| ())
+}
+
+/// Delivers, now and then expunges the message before, and queues others and settles their recipients one by one, until it is killed. Says what is acknowledged.
 async fn deliver_and_tell(store: &EmbeddedStore, life: u64, task: u64, tell: impl Fn(&str)) {
     let account = account_of(task);
     for n in 0.. {
@@ -34,6 +100,23 @@ async fn deliver_and_tell(store: &EmbeddedStore, life: u64, task: u64, tell: imp
             tell(&format!("? {task} {uid}\n"));
             expunge(store, &account, [uid.0]).await;
             tell(&format!("- {task} {uid}\n"));
+        }
+        if n % 4 == 1 {
+            // Messages in the queue have numbers of their own.
+            let n = n + (1 << 20);
+            if enqueue(store, life, task, n).await.is_err() {
+                return;
+            }
+            tell(&format!("> {life} {task} {n}\n"));
+            // Of every other message one recipient stays.
+            for number in 0..RECIPIENTS - (n % 8 == 1) as u32 {
+                let id = queue_id(life, task, n).0;
+                tell(&format!("! {id} {number}\n"));
+                if settle(store, QueueId(id), number).await.is_err() {
+                    return;
+                }
+                tell(&format!("= {id} {number}\n"));
+            }
         }
     }
 }
@@ -45,6 +128,10 @@ struct Ledger {
     /// Expunges that were asked for and not acknowledged: there or not.
     open: BTreeMap<u64, u32>,
     highest: BTreeMap<u64, u32>,
+    /// Recipients that wait, of all messages that were ever queued.
+    queued: BTreeMap<QueueId, BTreeSet<u32>>,
+    /// Recipients that were to be settled, which was not acknowledged: there or not.
+    settling: BTreeSet<(QueueId, u32)>,
 }
 
 impl Ledger {
@@ -65,6 +152,15 @@ impl Ledger {
                 self.open.remove(task);
                 self.present.remove(&(*task, *uid as u32)).expect("was there");
             }
+            (">", [life, task, n]) => {
+                self.queued.insert(queue_id(*life, *task, *n), (0..RECIPIENTS).collect());
+            }
+            ("!", [id, number]) => drop(self.settling.insert((QueueId(*id), *number as u32))),
+            ("=", [id, number]) => {
+                self.settling.remove(&(QueueId(*id), *number as u32));
+                let waiting = self.queued.get_mut(&QueueId(*id)).expect("was queued");
+                assert!(waiting.remove(&(*number as u32)), "was there");
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -76,7 +172,7 @@ impl Ledger {
                 self.present.remove(&(task, uid));
             }
         }
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for task in 0..TASKS {
             let picture = inbox(store, &account_of(task)).await;
             for found in picture.iter() {
@@ -93,6 +189,33 @@ impl Ledger {
             let kept = self.present.keys().filter(|(of, _)| *of == task).count();
             assert_eq!(picture.len() as usize, kept, "an acknowledged message is missing");
         }
+        self.compare_queue(store).await;
+    }
+
+    async fn compare_queue(&mut self, store: &EmbeddedStore) {
+        for message in store.queued_messages(QueueId(0), usize::MAX >> 1).await.unwrap() {
+            let (life, task, n) = label_of(message.envelope.id);
+            assert_eq!(message.envelope, envelope(message.envelope.id));
+            let range = BodyRange { blob: message.blob, start: 0, octets: u64::MAX };
+            let text = store.read(vec![range]).await.unwrap().remove(0).expect("whole");
+            assert!(*text == self::message(life, task, n), "octets of another message");
+            // What was not acknowledged is there as a whole.
+            self.queued.entry(message.envelope.id).or_insert_with(|| (0..RECIPIENTS).collect());
+        }
+        for (id, waiting) in &mut self.queued {
+            let found = store.queued(*id).await.unwrap().map_or(Vec::new(), |message| message.recipients);
+            waiting.retain(|number| {
+                !self.settling.contains(&(*id, *number)) || found.iter().any(|recipient| recipient.number == *number)
+            });
+            assert_eq!(found, waiting.iter().map(|number| recipient(*number)).collect::<Vec<_>>());
+            let sums = store.story(*id).await.unwrap().expect("known").ledger.expect("accepted");
+            let (accepted, waiting) = (u64::from(RECIPIENTS), waiting.len() as u64);
+            assert_eq!((sums.accepted, sums.delivered, sums.waiting), (accepted, accepted - waiting, waiting));
+        }
+        self.settling.clear();
+        let audit = store.audit().await.unwrap();
+        assert!(audit.total.is_balanced() && audit.unbalanced.is_empty(), "{audit:?}");
+        assert_eq!(audit.total.messages as usize, self.queued.len(), "in the ledger, and never queued");
     }
 }
 
@@ -157,6 +280,8 @@ async fn r42_nothing_acknowledged_is_lost_when_the_process_is_killed() {
         let report = check(folder.path());
         assert!(report.is_clean() && report.orphans.is_empty(), "{report:?}");
     }
+    let gone = ledger.queued.values().filter(|waiting| waiting.is_empty()).count();
+    assert!(gone > 0 && gone < ledger.queued.len(), "{gone} of {} messages left the queue", ledger.queued.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,4 +363,26 @@ async fn r42_a_torn_tail_is_cut_and_written_over() {
     store.close().await.unwrap();
     assert!(check(folder.path()).is_clean());
     assert_eq!(std::fs::read_dir(segments).unwrap().count(), 1);
+}
+
+/// What a repair gives up is settled, and told.
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_damaged_octets_of_a_queued_message_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    enqueue(&store, 0, 0, 1).await.unwrap();
+    enqueue(&store, 0, 0, 2).await.unwrap();
+    store.close().await.unwrap();
+    let segment = folder.path().join("segments/00000001.seg");
+    let mut octets = std::fs::read(&segment).unwrap();
+    octets[200] ^= 4;
+    std::fs::write(segment, octets).unwrap();
+    let report = fsck(folder.path(), true, &mut |_| {}).unwrap();
+    assert!(report.contradictions.len() == 1 && report.contradictions[0].starts_with("queue 2: "), "{report:?}");
+    assert!(report.repaired && check(folder.path()).is_clean());
+    let store = open(folder.path());
+    assert!(store.queued(queue_id(0, 0, 1)).await.unwrap().is_none());
+    assert_eq!(store.queued(queue_id(0, 0, 2)).await.unwrap().unwrap().recipients.len(), RECIPIENTS as usize);
+    let audit = store.audit().await.unwrap();
+    assert!(audit.unbalanced.is_empty() && audit.total.discarded == u64::from(RECIPIENTS), "{audit:?}");
 }

@@ -1,5 +1,6 @@
 //! Carries a deed to the store.
 
+use super::outbound;
 use crate::body::{Bodies, Body};
 use crate::model::{Deed, Edit, Model};
 use crate::reading::name_of;
@@ -38,8 +39,9 @@ pub async fn carry_out(store: &EmbeddedStore, model: &Model, deed: &Deed, bodies
         let changes = Translation { model, account, staged: &staged }.changes(deed)?;
         groups.push(Group { account: name_of(account)?, changes, quota: Quota::default() });
     }
-    let answers =
-        store.commit(Commit { groups, together: true, ..Commit::default() }).await.map_err(|error| format!("{deed:?}: {error}"))?;
+    let queue = outbound::changes(model, deed, |number| body_of(&staged, number))?;
+    let answers = store.commit(Commit { groups, together: true, queue }).await;
+    let answers = answers.map_err(|error| format!("{deed:?}: {error}"))?;
     match answers.iter().find_map(|answer| answer.as_ref().err()) {
         Some(refusal) => Err(format!("{deed:?}: {refusal:?}")),
         None => Ok(()),
@@ -51,8 +53,8 @@ pub async fn deliver(store: &EmbeddedStore, account: &str, number: u64, bodies: 
     let staged = stage(store, number, bodies)?;
     let changes = vec![append(MailboxName::inbox(), number, staged.id, FlagSet::default())];
     let group = Group { account: name_of(account)?, changes, quota: Quota::default() };
-    let mut answers =
-        store.commit(Commit { groups: vec![group], together: false, ..Commit::default() }).await.map_err(|error| error.to_string())?;
+    let answers = store.commit(Commit { groups: vec![group], ..Commit::default() }).await;
+    let mut answers = answers.map_err(|error| error.to_string())?;
     match answers.pop() {
         Some(Ok(outcomes)) => match outcomes.first() {
             Some(Outcome::Appended { uid, .. }) => Ok(uid.0),
@@ -93,7 +95,7 @@ impl Translation<'_> {
                 }
                 changes
             }
-            Deed::DeliverToAll { body, .. } => {
+            Deed::DeliverToAll { body, .. } | Deed::Accept { body, .. } => {
                 vec![append(MailboxName::inbox(), *body, self.body(*body)?, FlagSet::default())]
             }
             Deed::Flags { mailbox, uids, edit, flags, keywords, .. } => vec![Change::StoreFlags {
@@ -129,13 +131,15 @@ impl Translation<'_> {
                 let changes: Result<Vec<_>, _> = deeds.iter().map(|deed| self.changes(deed)).collect();
                 changes?.into_iter().flatten().collect()
             }
-            Deed::Remove { .. } => Vec::new(),
+            Deed::Settle { report: Some((_, body)), .. } => {
+                vec![append(MailboxName::inbox(), *body, self.body(*body)?, FlagSet::default())]
+            }
+            Deed::Remove { .. } | Deed::Wait { .. } | Deed::Settle { report: None, .. } => Vec::new(),
         })
     }
 
     fn body(&self, number: u64) -> Result<mail::BodyId, String> {
-        let staged = self.staged.iter().find(|(staged, _)| *staged == number);
-        staged.map(|(_, body)| body.id).ok_or_else(|| format!("message {number} is not staged"))
+        body_of(self.staged, number)
     }
 
     fn id(&self, mailbox: &str) -> Result<MailboxId, String> {
@@ -143,6 +147,11 @@ impl Translation<'_> {
         let identity = account.and_then(|account| account.mailboxes.get(mailbox)).and_then(|found| found.identity);
         identity.map(|identity| MailboxId(identity.0)).ok_or_else(|| format!("{mailbox} is not known"))
     }
+}
+
+fn body_of(staged: &[(u64, StagedBody)], number: u64) -> Result<mail::BodyId, String> {
+    let staged = staged.iter().find(|(staged, _)| *staged == number);
+    staged.map(|(_, body)| body.id).ok_or_else(|| format!("message {number} is not staged"))
 }
 
 fn name(name: &str) -> Result<MailboxName, String> {

@@ -1,5 +1,6 @@
 //! Thinks up what a task does next, from what it owns.
 
+use crate::model::queue::Ending;
 use crate::model::{Deed, Edit, Model};
 use testkit::powercut::dice::Dice;
 
@@ -18,7 +19,7 @@ impl Author {
     /// The next deed. Not every one is possible; the caller asks the model.
     pub fn write(&self, model: &Model, dice: &mut Dice, mut new_body: impl FnMut() -> u64) -> Deed {
         let account = if dice.below(3) > 0 { self.first() } else { self.second() };
-        match dice.below(20) {
+        match dice.below(26) {
             0 => Deed::DeliverToAll { accounts: vec![self.first(), self.second()], body: new_body() },
             1 => {
                 let mut deeds = vec![deliver(&account, "INBOX".into(), dice, &mut new_body)];
@@ -27,7 +28,44 @@ impl Author {
             }
             // Rare, and only of the second account: it takes all the mail away.
             2 if dice.below(6) == 0 => Deed::Remove { account: self.second() },
+            3..9 => self.outbound(model, account, dice, &mut new_body),
             _ => within(model, &account, dice, &mut new_body),
+        }
+    }
+
+    /// Something with the queue: a message that leaves, or what becomes of one that waits.
+    fn outbound(&self, model: &Model, account: String, dice: &mut Dice, new_body: &mut impl FnMut() -> u64) -> Deed {
+        let waiting: Vec<u64> = model.queue.messages.keys().copied().collect();
+        let Some(message) = dice.pick(&waiting).copied().filter(|_| dice.below(3) > 0) else {
+            // Now and then only the ledger hears of it.
+            let recipients = [0, 1, 1, 2, 3, 6][dice.below(6)];
+            let accounts = match dice.below(4) {
+                0 => vec![self.first(), self.second()],
+                1 => vec![account],
+                _ => Vec::new(),
+            };
+            return Deed::Accept { accounts, body: new_body(), discarded: dice.below(2) as u32, recipients };
+        };
+        let numbers: Vec<u32> = model.queue.messages[&message].keys().copied().collect();
+        let mut numbers = some(&numbers, dice);
+        // An outcome and an administrator may cross: some are gone already, or never were.
+        if dice.below(8) == 0 {
+            numbers.push(dice.below(8) as u32);
+            numbers.sort_unstable();
+            numbers.dedup();
+        }
+        match dice.below(7) {
+            0 => Deed::Wait { message, numbers, due: None, tried: dice.below(4) == 0, told: false },
+            1..3 => {
+                let (due, tried) = (Some(dice.below(1 << 40) as u64), dice.below(4) > 0);
+                Deed::Wait { message, numbers, due, tried, told: dice.below(3) == 0 }
+            }
+            3 => {
+                let report = (dice.below(3) > 0).then(|| (account, new_body()));
+                Deed::Settle { message, numbers, how: Ending::Bounced, report }
+            }
+            4 => Deed::Settle { message, numbers, how: Ending::Discarded, report: None },
+            _ => Deed::Settle { message, numbers, how: Ending::Delivered, report: None },
         }
     }
 

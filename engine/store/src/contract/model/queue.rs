@@ -53,8 +53,8 @@ impl Queue {
         let QueueChange::Wait { message, number, state, attempt, delay_reported } = change else { return };
         let queued = self.messages.get_mut(message).and_then(|queued| queued.recipients.get_mut(number));
         let Some(recipient) = queued else { return };
-        // Held while it was tried: it stays so.
-        if attempt.is_none() || recipient.state != QueueState::Held {
+        // Held while it was tried, or while its sender was told: it stays so.
+        if attempt.is_none() && !delay_reported || recipient.state != QueueState::Held {
             recipient.state = *state;
         }
         if let Some(attempt) = attempt {

@@ -178,7 +178,6 @@ pub async fn compare(store: &dyn MailStore, model: &mut Model, messages: &BTreeS
             break;
         }
     }
-    eprintln!("Q {} {} {:?}", found.len(), model.queue.tales.len(), model.queue.audit().total);
     assert_eq!(found, model.queue.entries());
     assert_eq!(store.audit().await.expect("reads"), model.queue.audit());
 }
