@@ -422,7 +422,7 @@ mod tests {
     async fn r111_domains_that_cannot_get_mail_are_refused() {
         let mut world = world().await;
         let zone = "$secure\nexample.com MX 5 mx.example.com\nnull.example MX 0 .\nbare.example A 192.0.2.1\n\
-                    text.example TXT x\nbroken.example SERVFAIL\n";
+                    text.example TXT \"x\"\nbroken.example SERVFAIL\n";
         world.policy.lookup = Some(Arc::new(dns::Zone::parse(zone).unwrap()));
         world.policy.checks = vec![CheckName::RejectUnknownRecipientDomain];
         let brian = logged_in("brian@example.net");
