@@ -191,7 +191,7 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
     // Connections of one address are counted for each listener, and all connections together.
     let gate = Gate::new(Limits { per_address_max: usize::MAX, ..limits.clone() });
     let signing = sending.signing.clone();
-    let sending = sending::furnish(&config, sending, &store, &directory)?;
+    let sending = sending::furnish(&config, sending, &store, &directory).await?;
     let reloader = Arc::new(reload::Reloader { loaded, directory: directory.clone(), signing, tls, log, since });
     let mut names: Vec<(String, String)> =
         listeners.iter().map(|(bound, _)| (bound.listener.name.clone(), bound.listener.address.clone())).collect();

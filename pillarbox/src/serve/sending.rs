@@ -7,7 +7,7 @@ use deliver::{QueueIds, Signer};
 use directory::Directory;
 use directory::signing::Signing;
 use dns::{Families, Lookup, Name};
-use mail::{Domain, Secret, UnixMillis};
+use mail::{Domain, QueueId, Secret, UnixMillis};
 use message::header_rules::HeaderRules;
 use qmgr::{QueueManager, Reporter, TlsJournal, TlsReports, TlsReportsDesk};
 use relay::policy_fetch::{HttpsClient, HttpsSettings, POLICIES_MAX, Policies};
@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::MailStore;
+use store::queue::StoryQuery;
 use tokio::sync::Semaphore;
 
 /// Refusals that may wait to be kept.
@@ -175,13 +176,16 @@ pub fn resolver(config: &Config, trust_anchors: Option<String>) -> anyhow::Resul
 }
 
 /// Furnishes the rooms.
-pub fn furnish(
+pub async fn furnish(
     config: &Config,
     prepared: Prepared,
     store: &Arc<dyn MailStore>,
     directory: &Arc<Directory>,
 ) -> anyhow::Result<Sending> {
-    let queue_ids: Arc<QueueIds> = Arc::default();
+    // A clock that was set back must not give a name twice.
+    let newest = store.stories(StoryQuery { limit: 1, ..StoryQuery::default() }).await;
+    let newest = newest.map_err(|error| anyhow!("{error}"))?.first().map_or(QueueId(0), |story| story.message);
+    let queue_ids = Arc::new(QueueIds::above(newest));
     let resolver = resolver(config, prepared.trust_anchors)?;
     let lookup: Arc<dyn Lookup> = Arc::new(resolver.clone());
     tokio::spawn(tell_of_dns(resolver));

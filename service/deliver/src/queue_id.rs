@@ -11,6 +11,11 @@ pub struct QueueIds {
 }
 
 impl QueueIds {
+    /// Ids above one that was given out before, whatever the clock says now.
+    pub fn above(last: QueueId) -> QueueIds {
+        QueueIds { last: AtomicU64::new(last.0) }
+    }
+
     /// The next id.
     pub fn next(&self) -> QueueId {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_micros() as u64;
@@ -33,6 +38,7 @@ mod tests {
             assert!(next > last);
             last = next;
         }
+        assert!(QueueIds::above(QueueId(u64::MAX >> 1)).next() > QueueId(u64::MAX >> 1), "the clock was set back");
         assert_eq!(QueueId::parse(&last.to_string()), Some(last));
     }
 }

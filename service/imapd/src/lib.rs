@@ -130,7 +130,8 @@ impl Desk {
         // The grace is for deliveries; a client is told that the mailbox is full (R56, R78).
         let group = Group { account, changes, quota: Quota { grace_octets: 0, ..quota } };
         let begun = std::time::Instant::now();
-        let outcome = self.house.store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await;
+        let outcome =
+            self.house.store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await;
         metrics::histogram!("imap_commit_seconds").record(begun.elapsed().as_secs_f64());
         self.staged.clear();
         Answer::Committed(match outcome.map(|mut groups| groups.pop()) {

@@ -68,7 +68,8 @@ impl Desk {
         let change = Change::Expunge { mailbox: maildrop.mailbox, uids, only_deleted: false };
         let quota = self.house.directory.quota(account);
         let group = Group { account: account.clone(), changes: vec![change], quota };
-        let outcome = self.house.store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await;
+        let outcome =
+            self.house.store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await;
         match outcome.map_err(|error| self.log(&error))?.pop() {
             Some(Ok(_)) => Ok(()),
             refused => {
@@ -144,7 +145,10 @@ mod tests {
         };
         let account = AccountName::parse("brian@example.net").unwrap();
         let group = Group { account, changes: vec![change], quota: mail::Quota::default() };
-        assert!(house.store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await.unwrap()[0].is_ok());
+        assert!(
+            house.store.commit(Commit { groups: vec![group], together: true, ..Commit::default() }).await.unwrap()[0]
+                .is_ok()
+        );
     }
 
     async fn log_in(house: &Arc<House>, password: &str) -> (Desk, Result<AccountName, AuthFailure>) {

@@ -100,8 +100,7 @@ impl Model {
                 }
             }
         }
-        let nothing_taken = !answers.is_empty() && answers.iter().all(Result::is_err) && !queues_what_begins(commit);
-        if !(commit.together && refused || nothing_taken) {
+        if !(commit.together && refused) {
             self.queue_changes(commit, answers);
         }
     }
@@ -141,17 +140,6 @@ impl Model {
         let outcomes = outcomes.collect::<Result<Vec<_>, _>>()?;
         Ok((account, outcomes))
     }
-}
-
-/// Whether the first message that begins is queued; also when none begins.
-fn queues_what_begins(commit: &Commit) -> bool {
-    let mut begun = commit.queue.iter().filter_map(|change| match change {
-        QueueChange::Begin { message, .. } => Some(*message),
-        _ => None,
-    });
-    let Some(first) = begun.next() else { return true };
-    let queues = |change: &QueueChange| matches!(change, QueueChange::Enqueue { envelope, .. } if envelope.id == first);
-    commit.queue.iter().any(queues)
 }
 
 /// Compares all but the numbers that the store chooses.

@@ -275,7 +275,12 @@ const CHECKS: &[Check] = &[
     Check {
         what: "octets of a queued message",
         query: "SELECT 'queue ' || printf('%X', message), 0, 1 FROM queued WHERE blob NOT IN (SELECT id FROM blob)",
-        repair: "UPDATE ledger SET discarded = discarded + (SELECT count(*) FROM queued_recipient AS q
+        repair: "INSERT INTO event (message, number, event)
+                     SELECT message, 1 + coalesce((SELECT max(number) FROM event WHERE event.message = queued.message), 0),
+                            json_object('at', unixepoch() * 1000, 'event', 'discarded',
+                                        'by', 'fsck: its octets cannot be read')
+                     FROM queued WHERE blob NOT IN (SELECT id FROM blob);
+                 UPDATE ledger SET discarded = discarded + (SELECT count(*) FROM queued_recipient AS q
                      WHERE q.message = ledger.message)
                  WHERE message IN (SELECT message FROM queued WHERE blob NOT IN (SELECT id FROM blob));
                  DELETE FROM queued_recipient WHERE message IN

@@ -140,3 +140,57 @@ async fn a_broken_database_is_told() {
         Err(error) => assert!(error.to_string().contains("meta.db"), "{error}"),
     }
 }
+
+/// A queued message without octets cannot be sent: it leaves the queue, is counted as thrown away, and its story says
+/// why (P1, P7).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queued_message_without_octets_leaves_the_queue_and_its_story_says_so() {
+    use mail::{Event, Happening, QueueChange, QueueId, QueueState, QueuedEnvelope, QueuedRecipient, UnixMillis};
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let mut writer = store.stage().unwrap();
+    writer.write(b"out\r\n").unwrap();
+    let body = writer.finish(b"", b"digest".to_vec()).unwrap();
+    let id = QueueId(1_000_001);
+    let envelope = Box::new(QueuedEnvelope {
+        id,
+        arrived: UnixMillis(1_000),
+        reverse_path: mail::ReversePath::Null,
+        account: None,
+        eight_bit: false,
+        smtputf8: false,
+        require_tls: false,
+        dsn_return: None,
+        envelope_id: None,
+    });
+    let address = mail::Address::parse("x@y.example").unwrap();
+    let recipient = QueuedRecipient {
+        number: 0,
+        recipient: mail::Recipient { address, notify: None, original: None },
+        via: None,
+        state: QueueState::Waiting(UnixMillis(5)),
+        attempts: 0,
+        delay_reported: false,
+        last: None,
+    };
+    let begun = Event { at: UnixMillis(7), recipient: None, what: Happening::Queued };
+    let queue = vec![
+        QueueChange::Begin { message: id, discarded: 0, events: vec![begun] },
+        QueueChange::Enqueue { envelope, body: body.id, recipients: vec![recipient] },
+    ];
+    store.commit(Commit { queue, ..Commit::default() }).await.unwrap();
+    drop(body);
+    store.close().await.unwrap();
+    std::fs::remove_file(folder.path().join("segments/00000001.seg")).unwrap();
+    let report = fsck(folder.path(), true, &mut |_| {}).unwrap();
+    assert!(report.repaired, "{report:?}");
+    assert!(check(folder.path()).is_clean());
+    let store = open(folder.path());
+    assert!(store.queued(id).await.unwrap().is_none());
+    let story = store.story(id).await.unwrap().unwrap();
+    let ledger = story.ledger.unwrap();
+    assert_eq!((ledger.accepted, ledger.discarded), (1, 1));
+    let last = &story.events.last().unwrap();
+    assert!(matches!(&last.what, Happening::Discarded { by } if by.contains("fsck")), "{last:?}");
+    assert!(last.at > UnixMillis(1_700_000_000_000));
+}

@@ -36,10 +36,8 @@ pub fn changes(model: &Model, body: BodyId, random: &mut Random) -> Vec<QueueCha
         return changes;
     }
     let latest = model.queue.tales.keys().next_back().map_or(BEGINNING.0, |latest| latest.0 / 1_000);
-    let mut next = latest + 1;
-    for _ in 0..random.below(4).saturating_sub(1) {
-        let message = QueueId(next * 1_000 + random.below(1_000));
-        next += 1;
+    for place in 1..random.below(4) {
+        let message = QueueId((latest + place) * 1_000 + random.below(1_000));
         let events = (0..random.below(3)).map(|_| event(random)).collect();
         changes.push(QueueChange::Begin { message, discarded: random.below(3).saturating_sub(1) as u32, events });
         if random.below(4) > 0 {
