@@ -5,7 +5,7 @@ use anyhow::bail;
 use std::process::Command;
 
 /// Packages of the peers that the tests use.
-pub const PEERS: [&str; 32] = [
+pub const PEERS: [&str; 33] = [
     "swaks",
     "postfix",
     "curl",
@@ -24,6 +24,7 @@ pub const PEERS: [&str; 32] = [
     "libnet-ssleay-perl",
     "libio-socket-ssl-perl",
     "gcc",
+    "libfaketime",
     "opendkim",
     "python3-dkim",
     "python3-nacl",

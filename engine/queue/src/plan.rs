@@ -65,8 +65,9 @@ pub enum Next {
 impl RetryPlan {
     /// What follows when a recipient was deferred `now`.
     ///
-    /// The last try comes when life ends, or up to `first_retry` later. A message from the future (the clock was set
-    /// back) counts as new.
+    /// The last try comes when life ends, or up to `first_retry` later; where the destination is known to be down, with
+    /// the next look for it, up to `longest_retry` later. A message from the future (the clock was set back) counts as
+    /// new.
     pub fn next(&self, message: Standing, now: UnixMillis) -> Next {
         let age = age(message.arrived, now);
         let life = self.life_of(message.is_bounce);

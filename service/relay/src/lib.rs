@@ -17,6 +17,7 @@ mod hosts;
 mod observe;
 mod open;
 pub mod policy_fetch;
+pub mod state_file;
 #[cfg(test)]
 mod testing;
 pub mod tls;

@@ -24,6 +24,7 @@ mod report;
 mod sendmail;
 mod submit;
 mod swaks;
+mod time;
 mod tls;
 mod why;
 

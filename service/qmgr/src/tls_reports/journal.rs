@@ -7,9 +7,8 @@ use dns::Name;
 use relay::TlsObserver;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use transport_security::tls_rpt::tally::{PolicyTally, Tally};
@@ -157,7 +156,7 @@ impl TlsJournal {
             }
             serde_json::to_vec(&Storing { version: VERSION, days: &memory.days })?
         };
-        replace(file, &text).inspect_err(|_| self.memory().is_changed = true)
+        relay::state_file::replace(file, &text).inspect_err(|_| self.memory().is_changed = true)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -186,24 +185,6 @@ fn load(path: &Path) -> io::Result<BTreeMap<u64, Day>> {
         return Err(io::Error::other(format!("version {} of the file is not known", stored.version)));
     }
     Ok(stored.days)
-}
-
-/// Whatever happens meanwhile, the old file or the new one is there.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    // One that a crash left behind may be anything, a link included (V51).
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

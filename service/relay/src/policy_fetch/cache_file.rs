@@ -5,9 +5,8 @@
 
 use dns::Name;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use transport_security::mta_sts::Policy;
@@ -53,7 +52,7 @@ pub(super) fn load(path: &Path, policies_max: usize) -> io::Result<Vec<(Name, Ca
     Ok(stored.policies.into_iter().filter_map(cached).take(policies_max).collect())
 }
 
-/// Replaces the file by one with these policies: whatever happens meanwhile, the old one or the new one is there.
+/// Replaces the file by one with these policies.
 pub(super) fn save(path: &Path, policies: &[(Name, Arc<Cached>)]) -> io::Result<()> {
     let policies = policies
         .iter()
@@ -65,20 +64,7 @@ pub(super) fn save(path: &Path, policies: &[(Name, Arc<Cached>)]) -> io::Result<
         })
         .collect();
     let text = serde_json::to_vec(&Stored { version: VERSION, policies })?;
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    // One that a crash left behind may be anything, a link included (V51).
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    crate::state_file::replace(path, &text)
 }
 
 #[cfg(test)]
