@@ -55,9 +55,15 @@ assert lib.dkim_options(handle, OP_SETOPT, OPTS_QUERYMETHOD, ctypes.byref(method
 assert lib.dkim_options(handle, OP_SETOPT, OPTS_QUERYINFO, info, len(keys_file)) == STAT_OK
 
 
+def parts(message):
+    """The header without its last line end, and the body; a message may end with its header."""
+    header, _, body = message.partition(b"\r\n\r\n")
+    return header.removesuffix(b"\r\n"), body
+
+
 def verdicts(message):
     """For each of our signatures `None` when it is good, or what is wrong; nothing where it cannot be judged."""
-    header, _, body = message.partition(b"\r\n\r\n")
+    header, body = parts(message)
     status = ctypes.c_int(0)
     dkim = lib.dkim_verify(handle, b"test", None, ctypes.byref(status))
     assert dkim, status.value
@@ -95,7 +101,7 @@ def verdict(dkim, signature):
 
 
 def alterations(message):
-    header, body = message.split(b"\r\n\r\n", 1)
+    header, body = parts(message)
     if re.search(rb"[a-z]", body):
         yield header + b"\r\n\r\n" + re.sub(rb"[a-z]", b"#", body, count=1)
     yield re.sub(rb"(?mi)^from:", b"From: x", message, count=1)
