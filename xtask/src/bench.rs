@@ -8,7 +8,7 @@ mod outbound;
 mod report;
 mod subject;
 
-use crate::run;
+use crate::run::{self, Arguments};
 use anyhow::{Context, ensure};
 use report::Results;
 use std::path::{Path, PathBuf};
@@ -23,12 +23,17 @@ const PAGE: &str = "docs/book/performance.md";
 /// Runs both servers in turn under the same load and writes `docs/book/performance.md`. A group, `inbound` or `outbound`,
 /// may be named; its part of the page alone is written then.
 pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
-    let group = arguments.first().map(String::as_str).filter(|argument| !argument.starts_with("--"));
+    let valued = ["--runs", "--only", "--big", "--messages", "--queue"];
+    let arguments = Arguments::read(arguments, &["--quick"], &valued)?;
+    let group = arguments.word();
     ensure!(group.is_none_or(|group| ["inbound", "outbound"].contains(&group)), "the groups are inbound and outbound");
-    let quick = arguments.iter().any(|argument| argument == "--quick");
-    let runs = run::number(arguments, "--runs", if quick { 1 } else { 3 })?;
-    let only = arguments.iter().position(|argument| argument == "--only").and_then(|at| arguments.get(at + 1));
-    let only = only.map(String::as_str);
+    let quick = arguments.has("--quick");
+    let runs = arguments.number("--runs", if quick { 1 } else { 3 })?;
+    let only = arguments.value("--only");
+    ensure!(
+        only.is_none_or(|only| ["reference", "pillarbox"].contains(&only)),
+        "the servers are reference and pillarbox"
+    );
     if std::env::var_os("PILLARBOX_BIN").is_none() {
         run::run("cargo", &["build", "--locked", "--release", "--package", "pillarbox"])?;
     }
@@ -36,7 +41,7 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
     std::fs::create_dir_all(&lab)?;
     let mut page = std::fs::read_to_string(PAGE)?;
     if group != Some("outbound") {
-        let big = run::number(arguments, "--big", if quick { 2_000 } else { 100_000 })?;
+        let big = arguments.number("--big", if quick { 2_000 } else { 100_000 })?;
         let sections = report::section(&page, outbound::HEADING).map(str::to_owned);
         page = inbound(&lab, runs, big, only)?;
         if let Some(section) = sections {
@@ -44,7 +49,7 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
         }
     }
     if group != Some("inbound") {
-        let size = outbound_size(arguments, quick, runs)?;
+        let size = outbound_size(&arguments, quick, runs)?;
         let section = outbound::section(&outbound::measure(&lab, size, only)?, size);
         page = report::with_section(&page, outbound::HEADING, &section);
     }
@@ -60,13 +65,13 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 /// How much of what leaves is measured; `quick` only shows that it can be.
-fn outbound_size(arguments: &[String], quick: bool, runs: u64) -> anyhow::Result<outbound::Size> {
+fn outbound_size(arguments: &Arguments, quick: bool, runs: u64) -> anyhow::Result<outbound::Size> {
     Ok(outbound::Size {
         runs,
-        messages: run::number(arguments, "--messages", if quick { 200 } else { 6_000 })?,
+        messages: arguments.number("--messages", if quick { 200 } else { 6_000 })?,
         rate: 50,
         seconds: if quick { 2 } else { 10 },
-        queue: run::number(arguments, "--queue", if quick { 1_000 } else { 100_000 })?,
+        queue: arguments.number("--queue", if quick { 1_000 } else { 100_000 })?,
         queue_reference: if quick { 200 } else { 10_000 },
     })
 }

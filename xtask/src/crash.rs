@@ -2,21 +2,22 @@
 
 mod outbound;
 
-use crate::run;
+use crate::run::{self, Arguments};
 use anyhow::bail;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Kills the release binary, or that of `PILLARBOX_BIN`, so many times. `--seed` repeats the choices of a storm;
 /// `outbound` storms mail that leaves instead of mailboxes.
 pub fn crash(arguments: &[String]) -> anyhow::Result<()> {
-    let kills = run::number(arguments, "--kills", 10)?;
+    let arguments = Arguments::read(arguments, &[], &["--kills", "--seed"])?;
+    let kills = arguments.number("--kills", 10)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let seed = run::number(arguments, "--seed", now)?;
+    let seed = arguments.number("--seed", now)?;
     if std::env::var_os("PILLARBOX_BIN").is_none() {
         run::run("cargo", &["build", "--locked", "--release", "--package", "pillarbox"])?;
     }
     eprintln!("crash: {kills} kills, seed {seed}");
-    match arguments.first().map(String::as_str) {
+    match arguments.word() {
         Some("outbound") => {
             let tally = outbound::run(kills, seed, |line| eprintln!("{line}"))?;
             println!(
@@ -25,8 +26,8 @@ pub fn crash(arguments: &[String]) -> anyhow::Result<()> {
                 tally.acknowledged, tally.repeated, tally.restart_max_ms
             );
         }
-        Some(group) if !group.starts_with("--") => bail!("crash knows no `{group}`, only `outbound`"),
-        _ => {
+        Some(group) => bail!("crash knows no `{group}`, only `outbound`"),
+        None => {
             let tally = peers::storm::run(kills, seed, |line| eprintln!("{line}"))?;
             println!(
                 "crash: {} kills, {} messages, {} of them without an answer when the server died; every promise kept; longest restart {} ms",

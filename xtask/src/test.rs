@@ -1,11 +1,12 @@
 //! `cargo xtask test`: everything that must hold.
 
+use crate::run::Arguments;
 use crate::{crash, packages, run};
 use testkit::tidy;
 
 /// Format, lints, tidy, all tests, then the tests against real programs and ten kills.
 pub fn test(arguments: &[String]) -> anyhow::Result<()> {
-    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let quick = Arguments::read(arguments, &["--quick"], &[])?.has("--quick");
     run::run("cargo", &["fmt", "--all", "--check"])?;
     run::run("cargo", &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     run::run("cargo", &["test", "--locked"])?;

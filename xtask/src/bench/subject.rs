@@ -1,6 +1,7 @@
 //! The two servers that are measured.
 
 use super::script;
+use crate::run::Afterwards;
 use anyhow::{Context, bail};
 use peers::server::binary;
 use std::fs;
@@ -47,6 +48,7 @@ pub trait Subject {
 pub struct Stack {
     reference: PathBuf,
     start_ms: f64,
+    _stop: Afterwards,
 }
 
 impl Stack {
@@ -58,17 +60,11 @@ impl Stack {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
+        let stop = Afterwards::run(&reference.join("baseline/stop"), &[])?;
         // The filters are measured elsewhere: here both servers receive, store and serve.
         let begun = Instant::now();
         script(reference, "baseline/start", &[], &[("CLAMD", "0"), ("DKIM", "0")])?;
-        Ok(Stack { reference: reference.to_owned(), start_ms: begun.elapsed().as_secs_f64() * 1e3 })
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // Whatever happens, what was started is told to stop.
-        let _ = script(&self.reference, "baseline/stop", &[], &[]);
+        Ok(Stack { reference: reference.to_owned(), start_ms: begun.elapsed().as_secs_f64() * 1e3, _stop: stop })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::DEAD;
 use crate::bench::subject::{PASSWORD, launch, pss_mib, wait_for_greeting};
+use crate::run::Afterwards;
 use anyhow::{Context, ensure};
 use peers::server::binary;
 use std::fs;
@@ -54,6 +55,7 @@ pub fn transports(routes: &[(String, String)]) -> String {
 /// Postfix without anything that local delivery or filters would need. Takes root.
 pub struct Postfix {
     folder: PathBuf,
+    stop: Option<Afterwards>,
 }
 
 impl Postfix {
@@ -67,25 +69,16 @@ impl Postfix {
         fs::write(configuration.join("main.cf"), main_cf(folder))?;
         fs::write(configuration.join("master.cf"), master_cf())?;
         timed(Command::new("chown").arg("postfix").arg(folder.join("data")))?;
-        let postfix = Postfix { folder: folder.to_owned() };
-        postfix.command("start")?;
+        let etc = configuration.display().to_string();
+        let stop = Afterwards::run(Path::new("postfix"), &["-c", &etc, "stop"])?;
+        let postfix = Postfix { folder: folder.to_owned(), stop: Some(stop) };
+        // Its standard error goes to daemons that outlive the command: nobody may wait for its end.
+        let mut start = Command::new("postfix");
+        start.args(["-c", &etc, "start"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = start.status().context("postfix cannot be run")?;
+        ensure!(status.success(), "postfix start failed; see {}", folder.join("log").display());
         wait_for_greeting(POSTFIX, || Ok(()))?;
         Ok(postfix)
-    }
-
-    fn command(&self, what: &str) -> anyhow::Result<Duration> {
-        // Its standard error goes to daemons that outlive the command: nobody may wait for its end.
-        let status = Command::new("postfix")
-            .arg("-c")
-            .arg(self.folder.join("etc"))
-            .arg(what)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .context("postfix cannot be run")?;
-        ensure!(status.success(), "postfix {what} failed; see {}", self.folder.join("log").display());
-        Ok(Duration::ZERO)
     }
 }
 
@@ -131,8 +124,8 @@ impl Sending for Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        // Whatever happens, what was started is told to stop, and its queue goes.
-        let _ = self.command("stop");
+        // First it ends, then its queue goes.
+        drop(self.stop.take());
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
