@@ -1,5 +1,5 @@
-//! What tests need and production does not: the runner for text dialogues, and the disks that a power
-//! cut leaves.
+//! What tests need and production does not: the runner for text dialogues, the disks that a power cut leaves, a TLS client
+//! that takes any certificate.
 //!
 //! A development dependency only. It knows no protocol; a crate under test brings its machine and its world.
 
@@ -7,3 +7,4 @@ pub mod citations;
 pub mod dialogue;
 pub mod powercut;
 pub mod tidy;
+pub mod tls;

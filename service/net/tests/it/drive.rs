@@ -1,6 +1,6 @@
 //! The driver: every kind of step, every way to wait, every way to end.
 
-use crate::toy::{IDLE_MAX, Peer, Toy, ToyDesk, any_client, nobody, server_tls};
+use crate::toy::{IDLE_MAX, Peer, Toy, ToyDesk, nobody, server_tls};
 use net::{Connection, DriveEnd, ServerTls, Shutdown, ShutdownSwitch, drive};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,7 +132,7 @@ async fn upgrade(scene: &mut Scene) -> Peer<TlsStream<DuplexStream>> {
     let (dummy, _) = duplex(1);
     let clear = std::mem::replace(&mut scene.peer, Peer::new(dummy)).0.into_inner();
     let name = "mx.example.net".try_into().unwrap();
-    Peer::new(TlsConnector::from(any_client()).connect(name, clear).await.unwrap())
+    Peer::new(TlsConnector::from(testkit::tls::client()).connect(name, clear).await.unwrap())
 }
 
 /// RFC 3207 §4, RFC 8446 §6.1: TLS starts where the machine says so, and ends with close_notify after the last reply.

@@ -1,6 +1,6 @@
 //! Listeners over loopback: limits, PROXY headers, panics, shutdown, no descriptors left.
 
-use crate::toy::{Peer, Toy, ToyDesk, any_client, server_tls};
+use crate::toy::{Peer, Toy, ToyDesk, server_tls};
 use net::{Connection, Desk, Gate, Limits, Listen, ListenTls, Listener, Networks, Place, ShutdownSwitch, drive, serve};
 use nix::sys::resource::{Resource, setrlimit};
 use std::fs::File;
@@ -155,7 +155,7 @@ async fn implicit_tls_comes_before_the_greeting() {
     assert!(!String::from_utf8_lossy(&rest).contains("hello"));
     let stream = TcpStream::connect(house.address).await.unwrap();
     let name = "mx.example.net".try_into().unwrap();
-    let mut peer = Peer::new(TlsConnector::from(any_client()).connect(name, stream).await.unwrap());
+    let mut peer = Peer::new(TlsConnector::from(testkit::tls::client()).connect(name, stream).await.unwrap());
     assert_eq!(peer.hear().await.unwrap(), "hello");
     peer.say("BYE\n").await;
     assert_eq!(peer.rest().await.unwrap(), "bye\n");

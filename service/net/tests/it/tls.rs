@@ -1,6 +1,6 @@
 //! Certificates: chosen by name and by what the client can verify, reloaded, refused with a reason.
 
-use crate::toy::{any_client, client, files, made, server_tls};
+use crate::toy::{files, made, server_tls};
 use net::certificate::{NewKey, PemPair};
 use net::{Connection, KeyKind, PairFiles, ServerTls, TlsError, TlsSettings};
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
@@ -11,6 +11,7 @@ use rustls::{ClientConfig, HandshakeKind, SignatureScheme};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use testkit::tls::narrow_client;
 use tokio::io::duplex;
 use tokio_rustls::TlsConnector;
 
@@ -56,22 +57,23 @@ async fn the_certificate_follows_the_clients_algorithms() {
 
     let mut rsa_suites = default_provider();
     rsa_suites.cipher_suites = vec![cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256];
-    let old = shake(&tls, client(rsa_suites, &[&TLS12], None), "mx.example.net").await.unwrap();
+    let old = shake(&tls, narrow_client(rsa_suites, &[&TLS12], None), "mx.example.net").await.unwrap();
     assert_eq!(old.certificate, leaf(&rsa));
     assert_eq!((old.facts.version, old.facts.bits), ("TLSv1.2", 128));
     assert_eq!(old.facts.cipher, "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256");
 
     let rsa_schemes = Some(vec![SignatureScheme::RSA_PSS_SHA256]);
-    let modern = shake(&tls, client(default_provider(), &[&TLS13], rsa_schemes), "mx.example.net").await.unwrap();
+    let modern =
+        shake(&tls, narrow_client(default_provider(), &[&TLS13], rsa_schemes), "mx.example.net").await.unwrap();
     assert_eq!(modern.certificate, leaf(&rsa));
 
     for version in [&TLS12, &TLS13] {
-        let both = shake(&tls, client(default_provider(), &[version], None), "mx.example.net").await.unwrap();
+        let both = shake(&tls, narrow_client(default_provider(), &[version], None), "mx.example.net").await.unwrap();
         assert_eq!(both.certificate, leaf(&ecdsa), "ECDSA is preferred where both would do");
         assert_eq!(both.facts.server_name.as_deref(), Some("mx.example.net"));
     }
     let odd = Some(vec![SignatureScheme::ED25519]);
-    assert!(shake(&tls, client(default_provider(), &[&TLS13], odd), "mx.example.net").await.is_err());
+    assert!(shake(&tls, narrow_client(default_provider(), &[&TLS13], odd), "mx.example.net").await.is_err());
 }
 
 #[tokio::test]
@@ -93,10 +95,10 @@ async fn the_certificate_follows_the_name_asked_for() {
         ("192.0.2.1", &first),
     ];
     for (name, expected) in table {
-        let shaken = shake(&tls, any_client(), name).await.unwrap();
+        let shaken = shake(&tls, testkit::tls::client(), name).await.unwrap();
         assert_eq!(shaken.certificate, leaf(expected), "{name}");
     }
-    let ecdsa_only = client(default_provider(), &[&TLS13], Some(vec![SignatureScheme::ECDSA_NISTP256_SHA256]));
+    let ecdsa_only = narrow_client(default_provider(), &[&TLS13], Some(vec![SignatureScheme::ECDSA_NISTP256_SHA256]));
     assert!(shake(&tls, ecdsa_only, "mail.example.net").await.is_ok(), "another name is better than no TLS");
 }
 
@@ -108,12 +110,12 @@ async fn a_reload_swaps_the_certificates() {
     let new = made(&["mx.example.net"], NewKey::EcdsaP256);
     let pair = files(folder.path(), "mx", &old);
     let tls = ServerTls::load(TlsSettings { pairs: vec![pair.clone()], tickets: true, alpn: &[] }).unwrap();
-    let config = any_client();
+    let config = testkit::tls::client();
     assert_eq!(shake(&tls, Arc::clone(&config), "mx.example.net").await.unwrap().certificate, leaf(&old));
 
     fs::write(&pair.key, new.key.expose()).unwrap();
     assert!(matches!(tls.reload(&net::LentFiles::new()), Err(TlsError::Mismatch(_))));
-    assert_eq!(shake(&tls, any_client(), "mx.example.net").await.unwrap().certificate, leaf(&old));
+    assert_eq!(shake(&tls, testkit::tls::client(), "mx.example.net").await.unwrap().certificate, leaf(&old));
 
     fs::write(&pair.chain, &new.public).unwrap();
     tls.reload(&net::LentFiles::new()).unwrap();
@@ -130,14 +132,14 @@ async fn tickets_are_not_shared_between_listeners() {
     let settings = TlsSettings { pairs, tickets: true, alpn: &[] };
     for version in [&TLS12, &TLS13] {
         let (one, other) = (ServerTls::load(settings.clone()).unwrap(), ServerTls::load(settings.clone()).unwrap());
-        let config = client(default_provider(), &[version], None);
+        let config = narrow_client(default_provider(), &[version], None);
         let kind = async |tls: &Arc<ServerTls>| shake(tls, Arc::clone(&config), "mx.example.net").await.unwrap().kind;
         assert_eq!(kind(&one).await, HandshakeKind::Full);
         assert_eq!(kind(&one).await, HandshakeKind::Resumed);
         assert_eq!(kind(&other).await, HandshakeKind::Full);
     }
     let without = ServerTls::load(TlsSettings { tickets: false, ..settings }).unwrap();
-    let config = any_client();
+    let config = testkit::tls::client();
     for _ in 0..2 {
         let shaken = shake(&without, Arc::clone(&config), "mx.example.net").await.unwrap();
         assert_eq!(shaken.kind, HandshakeKind::Full);
@@ -161,7 +163,7 @@ async fn v49_foreign_protocols_are_refused() {
             (&["pop3"], false),
             (&["IMAP"], false),
         ] {
-            let mut config = (*client(default_provider(), &[version], None)).clone();
+            let mut config = (*narrow_client(default_provider(), &[version], None)).clone();
             config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
             let config = Arc::new(config);
             let shaken = shake(&imap, Arc::clone(&config), "mx.example.net").await;
@@ -212,7 +214,7 @@ async fn unknown_names_are_not_remembered() {
     let tls = server_tls(folder.path());
     let facts = tls.certificates();
     for number in 0..50 {
-        let shaken = shake(&tls, any_client(), &format!("host{number}.example.com")).await.unwrap();
+        let shaken = shake(&tls, testkit::tls::client(), &format!("host{number}.example.com")).await.unwrap();
         assert_eq!(shaken.facts.server_name, Some(format!("host{number}.example.com")));
     }
     assert_eq!(tls.certificates(), facts);

@@ -4,11 +4,6 @@ use mail::{Machine, Moment, PeerFacts, Step, TlsFacts};
 use net::Desk;
 use net::certificate::{NewKey, PemPair, Subject, self_signed, write_pair};
 use net::{PairFiles, ServerTls, TlsSettings};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -207,67 +202,4 @@ pub fn files(folder: &Path, stem: &str, pair: &PemPair) -> PairFiles {
 pub fn server_tls(folder: &Path) -> Arc<ServerTls> {
     let pair = files(folder, "mx", &made(&["mx.example.net"], NewKey::EcdsaP256));
     ServerTls::load(TlsSettings { pairs: vec![pair], tickets: true, alpn: &[] }).unwrap()
-}
-
-/// A client that takes any certificate, if it can verify signatures of that kind.
-#[derive(Debug)]
-pub struct Trusting {
-    provider: Arc<CryptoProvider>,
-    schemes: Vec<SignatureScheme>,
-}
-
-impl ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes.clone()
-    }
-}
-
-/// A client configuration; `provider` and `schemes` narrow what the client can do.
-pub fn client(
-    provider: CryptoProvider,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-    schemes: Option<Vec<SignatureScheme>>,
-) -> Arc<ClientConfig> {
-    let provider = Arc::new(provider);
-    let schemes = schemes.unwrap_or_else(|| provider.signature_verification_algorithms.supported_schemes());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Trusting { provider, schemes }))
-        .with_no_client_auth();
-    Arc::new(config)
-}
-
-pub fn any_client() -> Arc<ClientConfig> {
-    client(default_provider(), rustls::ALL_VERSIONS, None)
 }
