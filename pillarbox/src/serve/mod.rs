@@ -62,8 +62,7 @@ fn prepare(loaded: Loaded) -> anyhow::Result<Prepared> {
     let log = logging::start(&config.log, identity.as_ref())?;
     confine::raise_open_files(u64::from(config.limits.connections) + OPEN_FILES_SPARE)?;
     let (listeners, tls) = listeners::bind(config, identity.as_ref())?;
-    let sending = sending::prepare(config)?;
-    give_away(&config.storage.folder.join("srs-secret"), identity.as_ref())?;
+    let sending = sending::prepare(config, identity.as_ref())?;
     if let Some(identity) = &identity {
         confine::become_user(identity).with_context(|| format!("cannot become user `{}`", identity.name))?;
     }
@@ -109,16 +108,6 @@ fn make_storage(folder: &Path, identity: Option<&Identity>) -> anyhow::Result<()
         std::os::unix::fs::chown(folder, Some(identity.user), Some(identity.group))?;
     }
     Ok(())
-}
-
-/// A file that was made while privileged becomes the server's.
-fn give_away(file: &Path, identity: Option<&Identity>) -> anyhow::Result<()> {
-    match identity {
-        Some(identity) if file.exists() => {
-            std::os::unix::fs::chown(file, Some(identity.user), Some(identity.group)).map_err(Into::into)
-        }
-        _ => Ok(()),
-    }
 }
 
 /// What is wrong with the permissions of a storage folder that is there (R14).

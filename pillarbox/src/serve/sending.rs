@@ -9,6 +9,7 @@ use directory::signing::Signing;
 use dns::{Families, Lookup, Name};
 use mail::{Domain, QueueId, Secret, UnixMillis};
 use message::header_rules::HeaderRules;
+use net::confine::Identity;
 use qmgr::{QueueManager, Reporter, TlsJournal, TlsReports, TlsReportsDesk};
 use relay::policy_fetch::{HttpsClient, HttpsSettings, POLICIES_MAX, Policies};
 use relay::tls::Trust;
@@ -17,7 +18,10 @@ use resolver::{Mode, Resolver};
 use sender_auth::dkim::Recipe;
 use sender_auth::srs::Srs;
 use smtpd::{SubmissionRates, SubmissionRules};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -70,8 +74,8 @@ pub struct Sending {
     pub refusals: Arc<Semaphore>,
 }
 
-/// Reads keys, secrets, authorities and rules. To be done while privileged.
-pub fn prepare(config: &Config) -> anyhow::Result<Prepared> {
+/// Reads keys, secrets, authorities and rules. To be done while privileged; what is made here is given to `owner`.
+pub fn prepare(config: &Config, owner: Option<&Identity>) -> anyhow::Result<Prepared> {
     let signing = Signing::open(&config.directory.dkim, &directory::signing::read_key_file).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow!("{}", lines.join("\n"))
@@ -87,7 +91,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     Ok(Prepared {
         signing: Arc::new(signing),
         trust,
-        srs: srs(config)?,
+        srs: srs(config, owner)?,
         submission: submission(config)?,
         trust_anchors,
     })
@@ -111,17 +115,25 @@ fn submission(config: &Config) -> anyhow::Result<SubmissionRules> {
 }
 
 /// The rewriter of reverse-paths; its secret is made when there is none.
-fn srs(config: &Config) -> anyhow::Result<Option<Arc<Srs>>> {
+fn srs(config: &Config, owner: Option<&Identity>) -> anyhow::Result<Option<Arc<Srs>>> {
+    let found = srs_of(config)?;
+    if found.is_some() || !config.forwarding.rewrite_sender {
+        return Ok(found);
+    }
+    let file = secret_file(config);
+    make_secret(&file, owner).with_context(|| format!("the secret of rewritten reverse-paths, {}", file.display()))?;
+    srs_of(config)
+}
+
+/// The rewriter of reverse-paths; `None` where none is wanted, and where its secret is not made yet.
+pub fn srs_of(config: &Config) -> anyhow::Result<Option<Arc<Srs>>> {
     if !config.forwarding.rewrite_sender {
         return Ok(None);
     }
-    let file = match &config.forwarding.secret_file {
-        file if file.as_os_str().is_empty() => config.storage.folder.join("srs-secret"),
-        file => file.clone(),
-    };
+    let file = secret_file(config);
     let text = match std::fs::read_to_string(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_secret(&file)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("forwarding.secret_file {}", file.display())),
     };
     let secrets: Vec<Secret> =
@@ -131,22 +143,39 @@ fn srs(config: &Config) -> anyhow::Result<Option<Arc<Srs>>> {
         domain => domain,
     };
     let domain = Domain::parse(domain).map_err(|_| anyhow!("forwarding.domain {domain}"))?;
-    let srs = Srs::new(domain, &secrets).map_err(|error| anyhow!("{}: {error}", file.display()))?;
-    Ok(Some(Arc::new(srs)))
+    let srs = Srs::new(domain, &secrets);
+    srs.map(|srs| Some(Arc::new(srs))).with_context(|| format!("forwarding.secret_file {}", file.display()))
 }
 
-fn make_secret(file: &Path) -> anyhow::Result<String> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
+fn secret_file(config: &Config) -> PathBuf {
+    match &config.forwarding.secret_file {
+        file if file.as_os_str().is_empty() => config.storage.folder.join("srs-secret"),
+        file => file.clone(),
+    }
+}
+
+/// Makes a secret that belongs to `owner`. The folder may be that of the server's user, so no name in it is trusted while we
+/// are privileged: the file is new, and it is given away by its handle (V51). A crash leaves the whole secret or none.
+fn make_secret(file: &Path, owner: Option<&Identity>) -> anyhow::Result<()> {
     let mut octets = [0; SRS_SECRET_OCTETS];
     aws_lc_rs::rand::fill(&mut octets).map_err(|_| anyhow!("no randomness"))?;
     let text: String = octets.iter().map(|octet| format!("{octet:02x}")).chain(["\n".to_owned()]).collect();
-    let mut options = std::fs::OpenOptions::new();
-    let made = options.write(true).create_new(true).mode(0o600).open(file);
-    let mut made = made.with_context(|| format!("the secret of rewritten reverse-paths, {}", file.display()))?;
+    let mut name = file.file_name().context("it names no file")?.to_owned();
+    name.push(".new");
+    let new = file.with_file_name(name);
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     made.write_all(text.as_bytes())?;
+    if let Some(owner) = owner {
+        fchown(&made, Some(owner.user), Some(owner.group))?;
+    }
     made.sync_all()?;
-    Ok(text)
+    std::fs::rename(&new, file)?;
+    let folder = file.parent().context("it is in no folder")?;
+    Ok(File::open(folder)?.sync_all()?)
 }
 
 /// A resolver as configured. Needs a runtime.
@@ -324,6 +353,64 @@ pub async fn forget_history(store: Arc<dyn MailStore>, days: u32, messages: u64)
         let before = UnixMillis(deliver::now().0.saturating_sub(age));
         if let Err(error) = store.forget_stories(before, messages).await {
             tracing::warn!(%error, "old stories are not forgotten yet");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    /// Somebody else where we may give files away, else ourselves.
+    fn owner() -> Identity {
+        let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
+        let [user, group] = if user.is_root() { [65_534; 2] } else { [user.as_raw(), group.as_raw()] };
+        Identity { name: "owner".into(), user, group }
+    }
+
+    fn config(folder: &Path) -> Config {
+        let mut config = Config { host_name: "mx.example.net".into(), ..Config::default() };
+        config.storage.folder = folder.to_owned();
+        config
+    }
+
+    #[test]
+    fn v51_the_secret_is_made_once_and_given_away() {
+        let place = tempfile::tempdir().unwrap();
+        let (config, owner) = (config(place.path()), owner());
+        let victim = place.path().join("victim");
+        std::fs::write(&victim, "untouched").unwrap();
+        symlink(&victim, place.path().join("srs-secret.new")).unwrap();
+        assert!(srs_of(&config).unwrap().is_none(), "a look makes nothing");
+        assert!(srs(&config, Some(&owner)).unwrap().is_some());
+        let file = place.path().join("srs-secret");
+        let (made, text) = (std::fs::symlink_metadata(&file).unwrap(), std::fs::read_to_string(&file).unwrap());
+        assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (owner.user, owner.group, 0o600));
+        assert_eq!(text.trim_end().len(), 2 * SRS_SECRET_OCTETS);
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
+        assert!(srs(&config, Some(&owner)).unwrap().is_some());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+
+    #[test]
+    fn v51_a_link_in_its_place_gives_nothing_away() {
+        let place = tempfile::tempdir().unwrap();
+        let victim = place.path().join("victim");
+        std::fs::write(&victim, "a secret of another program\n").unwrap();
+        let before = std::fs::metadata(&victim).unwrap().uid();
+        symlink(&victim, place.path().join("srs-secret")).unwrap();
+        srs(&config(place.path()), Some(&owner())).unwrap();
+        assert_eq!(std::fs::metadata(&victim).unwrap().uid(), before);
+    }
+
+    #[test]
+    fn a_secret_that_is_none_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        for text in ["", "\n", "ab\n"] {
+            std::fs::write(place.path().join("srs-secret"), text).unwrap();
+            let error = srs(&config(place.path()), None).unwrap_err();
+            assert!(format!("{error:#}").contains("srs-secret"), "{text:?}: {error:#}");
         }
     }
 }
