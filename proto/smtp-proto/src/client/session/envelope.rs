@@ -216,6 +216,8 @@ impl Session {
         let Some(command) = sending.answered() else { return Phase::Envelope(sending) };
         let reply = Arc::new(reply);
         match (command, reply.code) {
+            // RFC 5321 §3.8: the peer is going; this was said of the session, and of nobody in it.
+            (Command::Reset | Command::Mail | Command::Data, 421) => {}
             (Command::Reset | Command::Mail, 200..=299) => {}
             (Command::Recipient(place), 200..=299) => {
                 // Of a peer that refused MAIL no recipient is believed.
@@ -232,7 +234,7 @@ impl Session {
             }
             (Command::Recipient(place), 400..=599) => refuse_recipient(&mut sending, place, &reply),
             (Command::Data, 400..=599) => sending.settle(&Fate::Refused { at: stage, reply: reply.clone() }),
-            (Command::EmptyMessage, 200..=299 | 400..=599) | (Command::Reset, 421) => {}
+            (Command::EmptyMessage, 200..=299 | 400..=599) => {}
             (_, code) => return self.give_up_at(sending, stage, Loss::Broken(Fault::Unexpected(code))),
         }
         // RFC 5321 §3.8.
