@@ -7,7 +7,8 @@
 //! zones with NSEC, aliases made of DNAME records, aliases whose target is denied.
 //!
 //! What remains: trust anchors are keys, not DS records, and are not rolled over by RFC 5011. That a wildcard has no
-//! records of some type is called secure in zones with opt-out, where RFC 5155 §9.2 wants insecure.
+//! records of some type is called secure in zones with opt-out, where RFC 5155 §9.2 wants insecure. And a zone that hashes in
+//! more rounds than we care to do leaves what is absent below it insecure, in its child zones too (RFC 9276 §3.2).
 
 use crate::cache::Cache;
 use crate::exchange::Want;
@@ -215,20 +216,27 @@ impl Courier {
     }
 }
 
-/// Leaves in a reply what matters to the question: its records or its alias, what denies it, and their
-/// signatures. The
-/// validator would prove everything else as well, at the cost of questions and time that a peer can drive up; and what
-/// it cannot prove of that would spoil the rest. `None` when there is too much of it.
+/// Leaves in a reply what matters to the question: its records or its alias, what denies it, and their signatures.
+///
+/// The validator would prove everything else as well, at the cost of questions and time that a peer can drive up; and what
+/// it cannot prove of that would spoil the rest. Denials of zones that the name does not lie in are the worst of it: the
+/// validator compares them only with an SOA record of the same reply, and too many rounds of hashing in them would make the
+/// whole reply insecure (V43). An NSEC record needs no such care, since its own name says what it denies. `None` when there
+/// is too much of it.
 fn prune(mut message: Message, query: &Query) -> Option<Message> {
     let kind = query.query_type();
-    let is_denial = |of| matches!(of, rr::RecordType::SOA | rr::RecordType::NSEC | rr::RecordType::NSEC3);
+    let is_denial = |record: &rr::Record| match kind_of(record) {
+        rr::RecordType::SOA => record.name.zone_of(query.name()),
+        rr::RecordType::NSEC3 => record.name.base_name().zone_of(query.name()),
+        of => of == rr::RecordType::NSEC,
+    };
     message.answers.retain(|record| match kind_of(record) {
         rr::RecordType::DNAME => record.name.zone_of(query.name()),
         of => record.name == *query.name() && [kind, rr::RecordType::CNAME].contains(&of),
     });
     // Servers may name the zone cut here, and the validator looks for it.
-    let is_cut = |of| kind == rr::RecordType::NS && of == rr::RecordType::NS;
-    message.authorities.retain(|record| is_denial(kind_of(record)) || is_cut(kind_of(record)));
+    let is_cut = |record: &rr::Record| kind == rr::RecordType::NS && kind_of(record) == rr::RecordType::NS;
+    message.authorities.retain(|record| is_denial(record) || is_cut(record));
     message.additionals.clear();
     (message.authorities.len() <= DENIALS_MAX).then_some(message)
 }

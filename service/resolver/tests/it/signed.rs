@@ -1,10 +1,11 @@
 //! A signed zone, `example.test`, with an unsigned one, `plain.example.test`, below it, as a recursive server that does
-//! not validate would give them. Keys are made anew for each test.
+//! not validate would give them; and `other.test`, signed as well, of which there is nothing but what it could deny. Keys are
+//! made anew for each test.
 
 use crate::server::*;
 use hickory_proto::dnssec::crypto::EcdsaSigningKey;
-use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, NSEC, RRSIG, SigInput};
-use hickory_proto::dnssec::{Algorithm, SigningKey, TBS};
+use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, NSEC, NSEC3, RRSIG, SigInput};
+use hickory_proto::dnssec::{Algorithm, Nsec3HashAlgorithm, SigningKey, TBS};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{NS, NULL, TLSA, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -59,6 +60,8 @@ impl Signed {
             soa("plain.example.test.", 300, 100),
             of("host.plain.example.test.", address(6)),
             of("host.plain.example.test.", RData::TXT(TXT::new(vec!["x".to_owned()]))),
+            soa("other.test.", 300, 100),
+            of("other.test.", RData::DNSSEC(DNSSECRData::DNSKEY(dnskey.clone()))),
         ];
         Signed { key, dnskey, records, harm: usual_harm }
     }
@@ -69,14 +72,25 @@ impl Signed {
     }
 
     pub fn anchor(&self) -> String {
-        format!("example.test. 300 IN DNSKEY {}", self.dnskey)
+        ["example.test.", "other.test."].map(|zone| format!("{zone} 300 IN DNSKEY {}\n", self.dnskey)).concat()
+    }
+
+    /// What a zone of its own denies, with so many rounds of hashing: well signed, and about nothing here.
+    pub fn denials_of_other(&self, iterations: u16) -> Vec<Record> {
+        let apex = wire("other.test.");
+        let owner = wire("0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.other.test.");
+        let nsec3 = NSEC3::new(Nsec3HashAlgorithm::SHA1, false, iterations, Vec::new(), vec![7; 20], [RecordType::A]);
+        let nsec3 = Record::from_rdata(owner.clone(), 100, RData::DNSSEC(DNSSECRData::NSEC3(nsec3)));
+        let mut denials = self.signed(&self.set(&apex, RecordType::SOA), &apex, &apex);
+        denials.extend(self.signed(&[nsec3], &owner, &owner));
+        denials
     }
 
     /// The reply to a question.
     pub fn reply(&self, asked: &Asked) -> Message {
         let mut reply = asked.reply();
         let mut owner = asked.message.queries[0].name().to_lowercase();
-        if !wire("example.test.").zone_of(&owner) {
+        if !["example.test.", "other.test."].iter().any(|zone| wire(zone).zone_of(&owner)) {
             return asked.refuse(ResponseCode::NXDomain);
         }
         for _ in 0..4 {
@@ -152,7 +166,7 @@ impl Signed {
             return;
         }
         let plain = wire("plain.example.test.");
-        let is_ours = |name: &&Name| **name == plain || !plain.zone_of(name);
+        let is_ours = |name: &&Name| wire("example.test.").zone_of(name) && (**name == plain || !plain.zone_of(name));
         let mut owners: Vec<&Name> = self.records.iter().map(|record| &record.name).filter(is_ours).collect();
         owners.sort();
         owners.dedup();
@@ -196,7 +210,7 @@ impl Signed {
             sig_expiration: expiration.into(),
             sig_inception: (now - 2 * DAY).into(),
             key_tag: self.dnskey.calculate_key_tag().unwrap(),
-            signer_name: wire("example.test."),
+            signer_name: source.trim_to(2),
         };
         let tbs = TBS::from_input(owner, DNSClass::IN, &input, out.iter()).unwrap();
         let mut signature = self.key.sign(&tbs).unwrap();

@@ -143,6 +143,42 @@ async fn v43_an_unsigned_zone_does_not_speak_for_a_signed_one() {
     }
 }
 
+/// Too many rounds of hashing make a denial insecure (RFC 9276 §3.2): that of its own zone only.
+#[tokio::test]
+async fn v43_another_signed_zone_does_not_speak_for_this_one() {
+    for iterations in [1, 150, 600] {
+        let signed = Signed::new();
+        let settings = Settings { mode: Mode::Validating, trust_anchors: Some(signed.anchor()), ..settings() };
+        let server = Server::start(move |asked: &Asked| {
+            let mut reply = signed.reply(asked);
+            let own = std::mem::take(&mut reply.authorities);
+            if !matches!(asked.kind(), rr::RecordType::TLSA | rr::RecordType::A | rr::RecordType::AAAA) {
+                reply.authorities = own;
+                return reply;
+            }
+            reply.authorities = signed.denials_of_other(iterations);
+            if asked.name().starts_with("_25.") {
+                // "No such records", with an SOA record of the right zone and denials of another.
+                reply.answers.clear();
+                reply.authorities.extend(own);
+                let mut nodata = asked.clone();
+                nodata.message.queries[0].set_name(wire("example.test."));
+                let soa = signed.reply(&nodata).authorities.into_iter();
+                reply.authorities.extend(soa.filter(|record| record.name == wire("example.test.")).take(2));
+            }
+            reply
+        })
+        .await;
+        let resolver = server.resolver_with(settings);
+        let found = find(&resolver, "mx.example.test", RecordType::A).await;
+        assert_eq!(shape(found), (Security::Secure, true, 1), "{iterations}");
+        for (text, kind) in [("_25._tcp.mx.example.test", RecordType::Tlsa), ("a.wild.example.test", RecordType::A)] {
+            let outcome = find(&resolver, text, kind).await;
+            assert!(matches!(outcome, Err(Failure::Bogus(_))), "{iterations} {text}: {outcome:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn v43_a_signature_without_records_is_no_answer() {
     let signed = Signed::new();
