@@ -5,7 +5,7 @@
 
 use dns::{ALIASES_MAX, Failure, Mx, Name, Record, RecordType, Security, Tlsa};
 use hickory_proto::dnssec::Proof;
-use hickory_proto::dnssec::rdata::DNSSECRData;
+use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC3};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{self, DNSClass, RData};
@@ -98,17 +98,16 @@ pub(crate) fn read(message: &Message, kind: RecordType, vouch: Vouch, path: &mut
     }
 }
 
-/// Reads a reply whose denials, to the validator, do not prove it. Of that, two kinds are sound all the same: an alias
-/// that is signed for this very name, since the denials may be about its target, which is then asked for by itself;
-/// and what a wildcard was expanded to, when we find the denial that it needs. `None` for all others: never absence.
+/// Reads a reply whose denials, to the validator, do not prove it. Of that, two kinds are sound all the same: what is
+/// signed for this very name, which needs no denial (those of an alias may be about its target, which is then asked for by
+/// itself; others, anybody may have added); and what a wildcard was expanded to, when we find the denial that it needs.
+/// `None` for all others: never absence.
 pub(crate) fn read_unproved(message: &Message, kind: RecordType, path: &mut Path) -> Option<Result<Step, Failure>> {
     let reading = Reading { message, vouch: Vouch::EachRecord };
     let owner = wire_name(path.end());
     let mut step = Step { end: End::Onward, security: Security::Secure, ttl: u32::MAX };
-    let is_sound = |kind| match reading.expanded_from(&owner, kind) {
-        None => kind == rr::RecordType::CNAME,
-        Some(labels) => reading.denies(&next_closer(&owner, labels)),
-    };
+    let is_sound =
+        |kind| reading.expanded_from(&owner, kind).is_none_or(|labels| reading.denies(&next_closer(&owner, labels)));
     let found = match reading.records(&owner, wire_type(kind), &mut step) {
         Ok(found) => found,
         Err(failure) => return Some(Err(failure)),
@@ -210,9 +209,10 @@ impl<'m> Reading<'m> {
                 step.ttl = 0;
             }
         }
+        let has_opt_out = || soa.is_some_and(|(record, _)| self.has_opt_out(&record.name));
         match self.vouch {
             Vouch::Whole(security) => step.security = security,
-            Vouch::EachRecord if is_absent && self.has_opt_out() => step.security = Security::Insecure,
+            Vouch::EachRecord if is_absent && has_opt_out() => step.security = Security::Insecure,
             Vouch::EachRecord => {}
         }
         step.end = End::Absent { name_exists: !is_absent };
@@ -222,9 +222,9 @@ impl<'m> Reading<'m> {
     fn note_absence(&self, record: &rr::Record, soa: &SOA, step: &mut Step) -> Result<(), Failure> {
         self.note(record, step)?;
         step.ttl = step.ttl.min(sound_ttl(soa.minimum));
-        // The validator has checked that the secure ones among them prove it; but that there are any is for us to see.
-        let has_denial = self.has_denial(rr::RecordType::NSEC) || self.has_denial(rr::RecordType::NSEC3);
-        if self.vouch == Vouch::EachRecord && record.proof.is_secure() && !has_denial {
+        // The validator has checked that the secure ones among them prove it; but that there are any of this zone is for us
+        // to see.
+        if self.vouch == Vouch::EachRecord && record.proof.is_secure() && self.denials(&record.name).next().is_none() {
             return Err(bogus(format_args!("no signed denial from {}", record.name.to_lowercase())));
         }
         Ok(())
@@ -254,21 +254,22 @@ impl<'m> Reading<'m> {
         let Some(labels) = self.expanded_from(owner, kind) else {
             return Ok(());
         };
-        if !self.denies(&next_closer(owner, labels)) && !self.has_denial(rr::RecordType::NSEC3) {
+        // Who has signed it says which zone it is of. The records are secure, so one of the signatures is.
+        let zone = self.signer(owner, kind);
+        let nsec3 = || zone.and_then(|zone| self.nsec3(zone).next());
+        if !self.denies(&next_closer(owner, labels)) && nsec3().is_none() {
             return Err(bogus(format_args!("a wildcard for {}, which nothing denies", owner.to_lowercase())));
         }
-        if self.has_opt_out() {
+        if zone.is_none_or(|zone| self.has_opt_out(zone)) {
             step.security = Security::Insecure;
         }
         Ok(())
     }
 
-    /// RFC 5155 §9.2: where unsigned delegations are left out of what is denied, nothing proves that a name is none.
-    fn has_opt_out(&self) -> bool {
-        self.message.authorities.iter().any(|record| match &record.data {
-            RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => nsec3.opt_out(),
-            _ => false,
-        })
+    /// RFC 5155 §9.2: where unsigned delegations are left out of what is denied, nothing proves that a name is none. Only
+    /// what is signed says so, and only of its own zone: anybody can add a record that does (V43).
+    fn has_opt_out(&self, zone: &rr::Name) -> bool {
+        self.nsec3(zone).any(NSEC3::opt_out)
     }
 
     /// For an expanded wildcard, the labels of the name that its `*` stands below: the fewest that a signature claims.
@@ -281,6 +282,17 @@ impl<'m> Reading<'m> {
             _ => None,
         });
         labels.min().filter(|labels| *labels < owner.num_labels())
+    }
+
+    /// The zone whose signature vouches for the records of one name and type.
+    fn signer(&self, owner: &rr::Name, kind: rr::RecordType) -> Option<&'m rr::Name> {
+        let is_secure = |record: &&rr::Record| record.name == *owner && record.proof.is_secure();
+        self.message.answers.iter().filter(is_secure).find_map(|record| match &record.data {
+            RData::DNSSEC(DNSSECRData::RRSIG(signature)) if signature.input().type_covered == kind => {
+                Some(&signature.input().signer_name)
+            }
+            _ => None,
+        })
     }
 
     /// Whether a signed NSEC record proves that there is nothing at or below a name.
@@ -298,9 +310,21 @@ impl<'m> Reading<'m> {
         })
     }
 
-    fn has_denial(&self, kind: rr::RecordType) -> bool {
-        let mut records = self.message.authorities.iter();
-        records.any(|record| record.record_type() == kind && record.proof.is_secure())
+    /// The signed denials of a zone.
+    fn denials(&self, zone: &rr::Name) -> impl Iterator<Item = &'m DNSSECRData> {
+        let secure = self.message.authorities.iter().filter(|record| record.proof.is_secure());
+        secure.filter_map(move |record| match &record.data {
+            RData::DNSSEC(data @ DNSSECRData::NSEC(_)) if zone.zone_of(&record.name) => Some(data),
+            RData::DNSSEC(data @ DNSSECRData::NSEC3(_)) if record.name.base_name() == *zone => Some(data),
+            _ => None,
+        })
+    }
+
+    fn nsec3(&self, zone: &rr::Name) -> impl Iterator<Item = &'m NSEC3> {
+        self.denials(zone).filter_map(|data| match data {
+            DNSSECRData::NSEC3(nsec3) => Some(nsec3),
+            _ => None,
+        })
     }
 }
 
@@ -387,7 +411,8 @@ pub(crate) fn bogus(cause: impl ToString) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hickory_proto::dnssec::rdata::NSEC;
+    use hickory_proto::dnssec::rdata::{NSEC, RRSIG, SigInput};
+    use hickory_proto::dnssec::{Algorithm, Nsec3HashAlgorithm};
     use hickory_proto::op::{MessageType, OpCode};
     use hickory_proto::rr::rdata::{CNAME, MX, TXT};
 
@@ -440,6 +465,74 @@ mod tests {
             assert_eq!(denied("c.example.", "e.example.", &host, proof), [""; 0]);
         }
         assert_eq!(next_closer(&wire("a.b.c.example."), 2), wire("b.c.example."));
+    }
+
+    /// A record that is not signed, or is of another zone, must not make an absence insecure.
+    #[test]
+    fn v43_opt_out_is_for_a_zones_own_signature_to_say() {
+        let opt_out = |owner: &str, proof| {
+            let nsec3 = NSEC3::new(Nsec3HashAlgorithm::SHA1, true, 0, Vec::new(), vec![7; 20], []);
+            let mut record = rr::Record::from_rdata(wire(owner), 300, RData::DNSSEC(DNSSECRData::NSEC3(nsec3)));
+            record.proof = proof;
+            record
+        };
+        let signed = |signer: &str, kind, proof| {
+            let input = SigInput {
+                type_covered: kind,
+                algorithm: Algorithm::ECDSAP256SHA256,
+                num_labels: 2,
+                original_ttl: 300,
+                sig_expiration: 2.into(),
+                sig_inception: 1.into(),
+                key_tag: 1,
+                signer_name: wire(signer),
+            };
+            let rrsig = RData::DNSSEC(DNSSECRData::RRSIG(RRSIG::from_sig(input, vec![1])));
+            let mut record = rr::Record::from_rdata(wire("a.w.example."), 300, rrsig);
+            record.proof = proof;
+            record
+        };
+        // What an address, or the lack of one, is worth with this beside what proves it.
+        let security = |is_absent: bool, beside: rr::Record| {
+            let mut message = Message::new(1, MessageType::Response, OpCode::Query);
+            let nsec = NSEC::new(wire("x.example."), [rr::RecordType::A]);
+            let nsec = RData::DNSSEC(DNSSECRData::NSEC(nsec));
+            let mut proofs = vec![rr::Record::from_rdata(wire("example."), 300, nsec.clone())];
+            if is_absent {
+                message.metadata.response_code = ResponseCode::NXDomain;
+                let soa = SOA::new(wire("ns.example."), wire("admin.example."), 1, 2, 3, 4, 5);
+                proofs.push(rr::Record::from_rdata(wire("example."), 300, RData::SOA(soa)));
+            } else {
+                let address = RData::A(std::net::Ipv4Addr::LOCALHOST.into());
+                let mut address = rr::Record::from_rdata(wire("a.w.example."), 300, address);
+                address.proof = Proof::Secure;
+                message.add_answer(address);
+                message.add_answer(signed("example.", rr::RecordType::A, Proof::Secure));
+                message.add_answer(signed("other.", rr::RecordType::A, Proof::Bogus));
+                proofs.push(rr::Record::from_rdata(wire("w.example."), 300, nsec));
+            }
+            for mut record in proofs {
+                record.proof = Proof::Secure;
+                message.add_authority(record);
+            }
+            message.add_authority(beside);
+            let mut path = Path::from(Name::parse("a.w.example").unwrap());
+            read(&message, RecordType::A, Vouch::EachRecord, &mut path).unwrap().security
+        };
+        for is_absent in [true, false] {
+            assert_eq!(security(is_absent, opt_out("0p9.example.", Proof::Secure)), Security::Insecure, "{is_absent}");
+            for proof in [Proof::Insecure, Proof::Bogus, Proof::Indeterminate] {
+                assert_eq!(
+                    security(is_absent, opt_out("0p9.example.", proof)),
+                    Security::Secure,
+                    "{is_absent} {proof}"
+                );
+            }
+            for other in ["0p9.other.", "0p9.w.example.", "0p9."] {
+                let beside = opt_out(other, Proof::Secure);
+                assert_eq!(security(is_absent, beside), Security::Secure, "{is_absent} {other}");
+            }
+        }
     }
 
     #[test]
