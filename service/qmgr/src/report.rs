@@ -159,13 +159,15 @@ impl Reporter {
     async fn survey(&self, report: &Report<'_>, message: &QueuedMessage) -> Result<Original, StoreError> {
         let mut survey = report.survey();
         let mut reading = Reading::new(&*self.store, message.blob);
-        loop {
+        // V25: of a message that is too long to be returned whole, the rest is not read.
+        while !survey.is_complete() {
             let octets = reading.next().await?;
             if octets.is_empty() {
-                return Ok(survey.finish());
+                break;
             }
             survey.write(&octets);
         }
+        Ok(survey.finish())
     }
 
     async fn stage(
