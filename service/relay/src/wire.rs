@@ -14,6 +14,10 @@ use transport_security::tls_rpt::ResultType;
 
 /// Octets read in one go: replies are short.
 const READ_OCTETS: usize = 4 * 1024;
+/// Octets that are still heard of a peer that nothing can be written to: as many as the longest reply has.
+const LAST_WORDS_OCTETS_MAX: usize = 64 * 1024;
+/// How long they are waited for.
+const LAST_WORDS_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// What octets travel over.
 pub enum Stream {
@@ -82,13 +86,19 @@ impl Wire {
         }
     }
 
+    /// Hears what the peer said last, within bounds: it may go on talking for as long as it likes.
     async fn drain(&mut self) {
         let mut buffer = [0; READ_OCTETS];
-        let soon = Instant::now() + std::time::Duration::from_millis(200);
-        while let Ok(Ok(count)) = timeout_at(soon, self.stream.read(&mut buffer)).await {
-            match buffer.get(..count) {
+        let soon = Instant::now() + LAST_WORDS_WAIT;
+        let mut left = LAST_WORDS_OCTETS_MAX;
+        while left > 0 {
+            let Ok(Ok(count)) = timeout_at(soon, self.stream.read(&mut buffer)).await else { return };
+            match buffer.get(..count.min(left)) {
                 Some([]) | None => return,
-                Some(octets) => self.session.receive(octets),
+                Some(octets) => {
+                    left -= octets.len();
+                    self.session.receive(octets);
+                }
             }
         }
     }
@@ -181,5 +191,42 @@ impl AsyncWrite for Stream {
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Gone => Poll::Ready(Ok(())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mail::{Domain, PeerFacts};
+    use smtp_proto::client::{Config, Protocol};
+    use std::io::Write;
+    use std::net::Shutdown;
+    use std::sync::Arc;
+
+    /// A peer that takes nothing and talks without end.
+    #[tokio::test]
+    async fn v10_last_words_are_bounded() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.shutdown(Shutdown::Read).unwrap();
+        theirs.write_all(b"220 mx.example.net\r\n").unwrap();
+        let flood = std::thread::spawn(move || {
+            let piece = b"250-and so on\r\n".repeat(1_000);
+            let mut said = 0;
+            while theirs.write_all(&piece).is_ok() {
+                said += piece.len();
+            }
+            said
+        });
+        let config = Config::new(Protocol::Lmtp, Domain::parse("client.example.com").unwrap());
+        let timeouts = config.timeouts;
+        let session = Session::new(Arc::new(config), PeerFacts { peer: None, local: None, tls: None });
+        let stream = Stream::Unix(UnixStream::from_std(ours).unwrap());
+        let mut wire = Wire::new(stream, session, timeouts, None);
+        assert!(matches!(wire.question().await, Some(Question::Ended { .. })));
+        drop(wire);
+        // What the socket's own buffers hold is added.
+        let said = flood.join().unwrap();
+        assert!(said < 1024 * 1024, "{said}");
     }
 }
