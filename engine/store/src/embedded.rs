@@ -356,8 +356,13 @@ impl MailStore for EmbeddedStore {
     }
 
     fn forget_stories(&self, before: UnixMillis, messages_max: u64) -> Answer<'_, ()> {
+        let before = self.look(move |connection| queue::forgettable_before(connection, before, messages_max));
         Box::pin(async move {
-            while self.run(move |writer| writer.forget_stories(before, messages_max)).await? {}
+            let before = before.await?;
+            let mut place = Some((QueueId(0), 0));
+            while let Some(from) = place {
+                place = self.run(move |writer| writer.forget_stories(from, before)).await?;
+            }
             Ok(())
         })
     }
@@ -515,6 +520,37 @@ mod tests {
         let group = Group { account, changes: vec![create], quota: Quota::default() };
         let answers = store.commit(Commit { groups: vec![group], together: false, ..Commit::default() }).await.unwrap();
         assert!(answers[0].is_ok());
+    }
+
+    /// However long the history is, no commit waits for more than a bounded part of it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn stories_are_forgotten_in_bounded_steps() {
+        const MESSAGES: u64 = 3;
+        let per_message = queue::FORGOTTEN_PER_STEP as u64;
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(options(folder.path())).unwrap();
+        let mut tales = Vec::new();
+        for message in (1..=MESSAGES).map(QueueId) {
+            tales.push(mail::QueueChange::Begin { message, discarded: 0, events: Vec::new() });
+            let what = mail::Happening::Queued;
+            let event = mail::Event { at: UnixMillis(0), recipient: None, what };
+            tales.extend((0..per_message).map(|_| mail::QueueChange::Tell { message, event: event.clone() }));
+        }
+        store.commit(Commit { queue: tales, ..Commit::default() }).await.unwrap();
+        let events = || {
+            let count = "SELECT count(*) FROM event";
+            store.shared.readers.read(|connection| connection.query_row(count, [], |row| row.get::<_, u64>(0))).unwrap()
+        };
+        let (mut place, mut left) = (Some((QueueId(0), 0)), events());
+        let mut steps = 0;
+        while let Some(from) = place {
+            place = store.run(move |writer| writer.forget_stories(from, QueueId(MESSAGES + 1))).await.unwrap();
+            assert!(left - events() <= per_message);
+            left = events();
+            steps += 1;
+        }
+        assert_eq!((left, store.audit().await.unwrap().total.messages), (0, 0));
+        assert_eq!(steps, MESSAGES);
     }
 
     #[tokio::test(flavor = "multi_thread")]

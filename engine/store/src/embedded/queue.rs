@@ -15,8 +15,8 @@ use std::collections::HashMap;
 const EVENTS_PER_MESSAGE_MAX: u32 = 5_000;
 /// Events that a kept message has room for on average.
 const EVENTS_PER_MESSAGE_USUAL: u64 = 4;
-/// Stories forgotten in one go.
-const FORGOTTEN_PER_STEP: usize = 500;
+/// Rows of each table that are looked at in one go when stories are forgotten.
+pub const FORGOTTEN_PER_STEP: usize = 500;
 /// Messages named by an audit.
 const UNBALANCED_NAMED_MAX: usize = 100;
 
@@ -338,34 +338,64 @@ pub fn audit(connection: &Connection) -> Result<Audit> {
     Ok(Audit { total, unbalanced: unbalanced.collect::<Result<_>>()? })
 }
 
+/// Stories of messages before this one are to be forgotten: those that came before `before`, and those beyond
+/// `messages_max`. Counts its way through both tables, which is why no writer should ask it.
+pub fn forgettable_before(connection: &Connection, before: UnixMillis, messages_max: u64) -> Result<QueueId> {
+    let surplus: Option<u64> = connection
+        .prepare_cached("SELECT message FROM ledger ORDER BY message DESC LIMIT 1 OFFSET ?1")?
+        .query_row([column(messages_max)], |row| row.get(0))
+        .optional()?;
+    // Refusals have events and no line in the ledger.
+    let events = messages_max.saturating_mul(EVENTS_PER_MESSAGE_USUAL);
+    let surplus_events: Option<u64> = connection
+        .prepare_cached("SELECT message FROM event ORDER BY message DESC, number DESC LIMIT 1 OFFSET ?1")?
+        .query_row([column(events)], |row| row.get(0))
+        .optional()?;
+    let surplus = surplus.max(surplus_events).map_or(0, |message| message + 1);
+    Ok(QueueId(column(before.0.saturating_mul(1_000)).max(surplus)))
+}
+
+/// A place in the stories, in order of message and number of event.
+pub type StoryPlace = (QueueId, u32);
+
 impl Writer {
-    /// Forgets the oldest stories: those before `before`, and those beyond `messages_max`. What is still in the queue
-    /// stays. Gives whether there may be more.
-    pub fn forget_stories(&mut self, before: UnixMillis, messages_max: u64) -> std::result::Result<bool, StoreError> {
+    /// Forgets stories of messages from a place on and before `before`; what is still in the queue stays. Looks at
+    /// [`FORGOTTEN_PER_STEP`] rows of each table at most, and gives where to go on.
+    pub fn forget_stories(
+        &mut self,
+        from: StoryPlace,
+        before: QueueId,
+    ) -> std::result::Result<Option<StoryPlace>, StoreError> {
         self.transaction(|connection, _| {
-            let surplus: Option<u64> = connection
-                .prepare_cached("SELECT message FROM ledger ORDER BY message DESC LIMIT 1 OFFSET ?1")?
-                .query_row([messages_max], |row| row.get(0))
+            let (QueueId(message), number) = from;
+            let ledger: Option<u64> = connection
+                .prepare_cached(
+                    "SELECT message FROM ledger WHERE message >= ?1 AND message < ?2 ORDER BY message LIMIT 1 OFFSET ?3",
+                )?
+                .query_row((message, before.0, FORGOTTEN_PER_STEP), |row| row.get(0))
                 .optional()?;
-            // Refusals have events and no line in the ledger.
-            let events = messages_max.saturating_mul(EVENTS_PER_MESSAGE_USUAL);
-            let surplus_events: Option<u64> = connection
-                .prepare_cached("SELECT message FROM event ORDER BY message DESC, number DESC LIMIT 1 OFFSET ?1")?
-                .query_row([events.min(i64::MAX as u64)], |row| row.get(0))
+            let event: Option<(u64, u32)> = connection
+                .prepare_cached(
+                    "SELECT message, number FROM event WHERE (message, number) >= (?1, ?2) AND message < ?3
+                     ORDER BY message, number LIMIT 1 OFFSET ?4",
+                )?
+                .query_row((message, number, before.0, FORGOTTEN_PER_STEP), |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            let surplus = surplus.max(surplus_events).map_or(0, |message| message + 1);
-            let before = before.0.saturating_mul(1_000).max(surplus);
-            let stale = |table: &str| {
-                format!(
-                    "DELETE FROM {table} WHERE message IN (SELECT DISTINCT message FROM {table}
-                     WHERE message < ?1 AND message NOT IN (SELECT message FROM queued) ORDER BY message LIMIT ?2)"
-                )
-            };
-            let mut forgotten = 0;
-            for table in ["ledger", "event"] {
-                forgotten += connection.prepare_cached(&stale(table))?.execute((before, FORGOTTEN_PER_STEP))?;
-            }
-            Ok(forgotten >= FORGOTTEN_PER_STEP)
+            let next = ledger.map(|message| (message, 0)).into_iter().chain(event).min();
+            let (end, end_number) = next.unwrap_or((before.0, 0));
+            connection
+                .prepare_cached(
+                    "DELETE FROM event WHERE (message, number) >= (?1, ?2) AND (message, number) < (?3, ?4)
+                         AND NOT EXISTS (SELECT 1 FROM queued WHERE queued.message = event.message)",
+                )?
+                .execute((message, number, end, end_number))?;
+            connection
+                .prepare_cached(
+                    "DELETE FROM ledger WHERE message >= ?1 AND message < ?2
+                         AND NOT EXISTS (SELECT 1 FROM queued WHERE queued.message = ledger.message)",
+                )?
+                .execute((message, end))?;
+            Ok(next.map(|(message, number)| (QueueId(message), number)))
         })
     }
 }
@@ -393,9 +423,14 @@ fn notify(column: u32) -> Notify {
     }
 }
 
+/// A number as a column holds it. One that is senselessly great must not cost others their commit.
+fn column(number: u64) -> u64 {
+    number.min(i64::MAX as u64)
+}
+
 fn state_columns(state: QueueState) -> (bool, u64) {
     match state {
-        QueueState::Waiting(due) => (false, due.0),
+        QueueState::Waiting(due) => (false, column(due.0)),
         QueueState::Held => (true, 0),
     }
 }
