@@ -48,6 +48,8 @@ pub enum ControlError {
     NothingSelected,
     /// Not a queue id, or not in the queue.
     Unknown(String),
+    /// Some of its recipients are not given up: the report of it cannot be written now.
+    Unreported(QueueId),
     /// The store failed.
     Store(StoreError),
 }
@@ -57,6 +59,12 @@ impl fmt::Display for ControlError {
         match self {
             ControlError::NothingSelected => f.write_str("nothing is selected: name messages, a condition, or --all"),
             ControlError::Unknown(text) => f.write_str(text),
+            ControlError::Unreported(id) => {
+                write!(
+                    f,
+                    "{id}: the report to its reverse-path cannot be written now, so it stays in the queue; see the log"
+                )
+            }
             ControlError::Store(error) => error.fmt(f),
         }
     }
@@ -351,13 +359,15 @@ impl QueueManager {
                 conclusion.states.push((queued.number, None));
                 conclusion.failed.push(Told { recipient: queued.clone(), attempt: attempt(queued), until: None });
             }
-            if self.settle(&message, conclusion).await.is_none() {
-                return Err(ControlError::Store(StoreError::Closed));
-            }
+            let settled = self.settle(&message, conclusion).await.ok_or(ControlError::Store(StoreError::Closed))?;
             let mut schedule = self.schedule();
-            for queued in &recipients {
-                schedule.remove(message.envelope.id, queued.number);
+            for (number, _) in &settled {
+                schedule.remove(message.envelope.id, *number);
                 count += 1;
+            }
+            drop(schedule);
+            if settled.len() < recipients.len() {
+                return Err(ControlError::Unreported(message.envelope.id));
             }
         }
         Ok(count)

@@ -1,6 +1,7 @@
 //! One courier: carries jobs to one destination, over one connection as long as it bears.
 
 use crate::outcome::{self, Conclusion};
+use crate::report::Written;
 use crate::{Idle, InFlight, QueueManager, destination};
 use directory::Transport;
 use mail::queue::Outcome;
@@ -315,7 +316,7 @@ impl QueueManager {
             queue.push(QueueChange::Settle { message: id, number: queued.number, how: Settled::Discarded });
             states.push((queued.number, None));
         }
-        self.persist(Commit { queue, ..Commit::default() }).await.ok()?;
+        self.persist(&Commit { queue, ..Commit::default() }).await.ok()?;
         Some(Done { states, ..Done::default() })
     }
 
@@ -335,30 +336,24 @@ impl QueueManager {
         Some(Done { states, contact: Some(Contact::Reached), moved: Vec::new() })
     }
 
-    /// Makes what follows from a try durable, reports included. `None`: the store does not take it; the try is made again.
+    /// Makes what follows from a try durable, reports included, and gives the new states. One whose failure could not be
+    /// reported yet is not among them: it is tried again. `None`: the store does not take it; the try is made again.
     pub(crate) async fn settle(
         &self,
         message: &QueuedMessage,
         conclusion: Conclusion,
     ) -> Option<Vec<(u32, Option<QueueState>)>> {
-        self.log(message, &conclusion);
-        let states = conclusion.states.clone();
-        let written = match self.house.reporter.write(message, conclusion).await {
-            Ok(written) => written,
-            Err(error) => {
-                tracing::error!(queue_id = %message.envelope.id, %error, "no report can be written now; tried again");
-                return None;
-            }
-        };
-        self.persist(written.commit).await.ok()?;
+        let written = self.house.reporter.write(message, conclusion).await;
+        self.persist(&written.commit).await.ok()?;
+        log(message, &written);
         for queued in written.queued {
             deliver::QueueDoor::queued(self, queued);
         }
-        Some(states)
+        Some(written.states)
     }
 
     /// Commits, again and again while the store fails.
-    pub(crate) async fn persist(&self, commit: Commit) -> Result<(), StoreError> {
+    pub(crate) async fn persist(&self, commit: &Commit) -> Result<(), StoreError> {
         for tries in 1.. {
             match self.house.store.commit(commit.clone()).await {
                 Ok(_) => return Ok(()),
@@ -375,29 +370,33 @@ impl QueueManager {
         }
         Err(StoreError::Closed)
     }
+}
 
-    fn log(&self, message: &QueuedMessage, conclusion: &Conclusion) {
-        let now = deliver::now();
-        for change in &conclusion.changes {
-            let QueueChange::Tell { event, .. } = change else { continue };
-            let Happening::Attempted(attempt) = &event.what else { continue };
-            let outcome = match attempt.outcome {
-                Outcome::Delivered => "sent",
-                Outcome::Deferred => "deferred",
-                Outcome::Failed => "failed",
-            };
-            metrics::counter!("outbound_recipients_total", "outcome" => outcome).increment(1);
-            let delay_ms = now.0.saturating_sub(message.envelope.arrived.0);
-            if attempt.outcome == Outcome::Delivered {
-                metrics::histogram!("outbound_delay_seconds").record(delay_ms as f64 / 1_000.0);
-            }
-            tracing::info!(
-                queue_id = %message.envelope.id, from = %message.envelope.reverse_path,
-                to = event.recipient.as_deref().unwrap_or_default(), outcome, status = %attempt.status,
-                relay = attempt.peer.as_deref(), tls = attempt.tls.as_deref(), reply = %attempt.text, delay_ms,
-                "delivery"
-            );
+/// What became of the recipients that were tried, once it is durable.
+fn log(message: &QueuedMessage, written: &Written) {
+    let now = deliver::now();
+    for change in &written.commit.queue {
+        let QueueChange::Tell { event, .. } = change else { continue };
+        let Happening::Attempted(attempt) = &event.what else { continue };
+        let outcome = match attempt.outcome {
+            Outcome::Delivered => "sent",
+            Outcome::Deferred => "deferred",
+            Outcome::Failed => "failed",
+        };
+        metrics::counter!("outbound_recipients_total", "outcome" => outcome).increment(1);
+        let delay_ms = now.0.saturating_sub(message.envelope.arrived.0);
+        if attempt.outcome == Outcome::Delivered {
+            metrics::histogram!("outbound_delay_seconds").record(delay_ms as f64 / 1_000.0);
         }
+        tracing::info!(
+            queue_id = %message.envelope.id, from = %message.envelope.reverse_path,
+            to = event.recipient.as_deref().unwrap_or_default(), outcome, status = %attempt.status,
+            relay = attempt.peer.as_deref(), tls = attempt.tls.as_deref(), reply = %attempt.text, delay_ms,
+            "delivery"
+        );
+    }
+    for cause in &written.unreported {
+        tracing::warn!(queue_id = %message.envelope.id, to = %message.envelope.reverse_path, %cause, "no report");
     }
 }
 

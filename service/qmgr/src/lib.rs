@@ -349,3 +349,6 @@ impl Drop for InFlight {
 fn unknown(message: QueueId) -> String {
     format!("{message} is not in the queue")
 }
+
+#[cfg(test)]
+mod tests;

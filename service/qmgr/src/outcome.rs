@@ -74,6 +74,14 @@ pub fn conclude(
 }
 
 impl Conclusion {
+    /// The same, but these are not given up: nothing changes for them, and the try is only told of.
+    pub fn without(mut self, failed: &[Told]) -> Conclusion {
+        let is_of = |number: u32| failed.iter().any(|told| told.recipient.number == number);
+        self.changes.retain(|change| !matches!(change, QueueChange::Settle { number, .. } if is_of(*number)));
+        self.states.retain(|(number, _)| !is_of(*number));
+        self
+    }
+
     fn one(
         &mut self,
         message: &QueuedMessage,

@@ -6,7 +6,7 @@ use directory::{Directory, Route, RouteError};
 use mail::queue::Outcome;
 use mail::{
     Address, Arrival, Commit, Domain, DsnReturn, Envelope, Event, Happening, InternalDate, Notify, QueueChange,
-    QueueId, QueuedMessage, Recipient, ReversePath, UnixMillis,
+    QueueId, QueueState, QueuedMessage, Recipient, ReversePath, UnixMillis,
 };
 use message::report::{Action, Kind, Original, RecipientReport, Report};
 use std::sync::Arc;
@@ -26,12 +26,25 @@ pub struct Reporter {
     pub signer: Option<Arc<Signer>>,
 }
 
-/// What is to be made durable, and what the queue is to hear of then.
+/// What is to be made durable, and what is to be told then.
+#[derive(Default)]
 pub(crate) struct Written {
     pub commit: Commit,
+    /// For the schedule: the new state of each recipient; `None` when it is settled.
+    pub states: Vec<(u32, Option<QueueState>)>,
+    /// For the queue: the reports.
     pub queued: Vec<Queued>,
+    /// For the log: why somebody is not told.
+    pub unreported: Vec<String>,
     /// Keeps the reports' octets until they are committed.
     _staged: Vec<Staged>,
+}
+
+/// A report that is ready to be committed.
+struct Made {
+    id: QueueId,
+    routes: Vec<Route>,
+    staged: Staged,
 }
 
 impl Reporter {
@@ -40,78 +53,91 @@ impl Reporter {
         self.queue_ids.next()
     }
 
-    /// Everything that follows from a conclusion. An error: the report of a failure cannot be written now, and without it
-    /// nobody may be given up. Where there is nobody to tell, the story says so.
-    pub(crate) async fn write(&self, message: &QueuedMessage, conclusion: Conclusion) -> Result<Written, StoreError> {
-        let commit = Commit { queue: conclusion.changes, ..Commit::default() };
-        let mut written = Written { commit, queued: Vec::new(), _staged: Vec::new() };
-        let (silent, failed): (Vec<Told>, Vec<Told>) =
-            conclusion.failed.into_iter().partition(|told| silence(message, &told.recipient).is_some());
+    /// Everything that follows from a conclusion. Nobody is given up without the report of it: while that cannot be
+    /// written, those who failed stay as they are, for another try, and the rest is settled without them. Where there is
+    /// nobody to tell, the story says so.
+    pub(crate) async fn write(&self, message: &QueuedMessage, mut conclusion: Conclusion) -> Written {
+        let mut written = Written::default();
+        let (silent, failed): (Vec<Told>, Vec<Told>) = std::mem::take(&mut conclusion.failed)
+            .into_iter()
+            .partition(|told| silence(message, &told.recipient).is_some());
         for told in silent {
             let why = silence(message, &told.recipient).unwrap_or_default();
             let cause = format!("{} {}; nobody is told: {why}", told.attempt.status, told.attempt.text);
             written.tell(message, &told, Happening::Bounced { cause, report: None });
         }
-        for (about, told) in
-            [(About::Failure, failed), (About::Delay, conclusion.late), (About::Success, conclusion.delivered)]
-        {
-            if !told.is_empty() {
-                self.add(message, about, &told, &mut written).await?;
+        if !failed.is_empty() {
+            match self.made(message, About::Failure, &failed).await {
+                Ok(report) => self.add(message, About::Failure, &failed, report, &mut written),
+                Err(error) => {
+                    tracing::error!(queue_id = %message.envelope.id, %error, "no report can be written now; tried again");
+                    conclusion = conclusion.without(&failed);
+                }
             }
         }
-        Ok(written)
+        let Conclusion { changes, states, late, delivered, .. } = conclusion;
+        for (about, told) in [(About::Delay, late), (About::Success, delivered)] {
+            if !told.is_empty() {
+                let report = self.made(message, about, &told).await.unwrap_or_else(|error| Err(error.to_string()));
+                self.add(message, about, &told, report, &mut written);
+            }
+        }
+        written.commit.queue.splice(..0, changes);
+        Written { states, ..written }
     }
 
-    async fn add(
+    /// A report, or why there is nobody to tell. An error: it cannot be written now.
+    async fn made(
         &self,
         message: &QueuedMessage,
         about: About,
         told: &[Told],
-        written: &mut Written,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Result<Made, String>, StoreError> {
+        let (to, routes) = match self.routes(message) {
+            Ok(way) => way,
+            Err(cause) => return Ok(Err(cause.to_owned())),
+        };
         let id = self.next_id();
-        let report = match self.routes(message) {
-            Ok((to, routes)) => match self.compose(id, message, to, about, told).await {
-                Ok(staged) => Ok((staged, routes)),
-                Err(error) if about == About::Failure => return Err(error),
-                Err(error) => Err(error.to_string()),
-            },
-            Err(Unreachable::Now(cause)) if about == About::Failure => return Err(StoreError::Disk(cause.into())),
-            Err(Unreachable::Now(cause) | Unreachable::Ever(cause)) => Err(cause.to_owned()),
-        };
-        let name = match report {
-            Ok((staged, routes)) => {
-                let plan = self.plan(id, message, routes, &staged);
-                written.commit.queue.extend(plan.commit.queue);
-                written.queued.extend(plan.queued);
-                written._staged.push(staged);
-                Ok(id.to_string())
-            }
-            Err(cause) => {
-                tracing::warn!(queue_id = %message.envelope.id, to = %message.envelope.reverse_path, %cause, "no report");
-                Err(cause)
-            }
-        };
+        let staged = self.compose(id, message, to, about, told).await?;
+        Ok(Ok(Made { id, routes, staged }))
+    }
+
+    fn add(
+        &self,
+        message: &QueuedMessage,
+        about: About,
+        told: &[Told],
+        report: Result<Made, String>,
+        written: &mut Written,
+    ) {
+        let name = report.map(|Made { id, routes, staged }| {
+            let plan = self.plan(id, message, routes, &staged);
+            written.commit.queue.extend(plan.commit.queue);
+            written.queued.extend(plan.queued);
+            written._staged.push(staged);
+            id.to_string()
+        });
+        written.unreported.extend(name.clone().err());
         for told in told {
             written.tell(message, told, happening(about, told, &name));
         }
-        Ok(())
     }
 
-    /// Who is told, and where that leads.
-    fn routes(&self, message: &QueuedMessage) -> Result<(Address, Vec<Route>), Unreachable> {
+    /// Who is told, and where that leads; or why nobody is.
+    fn routes(&self, message: &QueuedMessage) -> Result<(Address, Vec<Route>), &'static str> {
         let ReversePath::Address(to) = &message.envelope.reverse_path else {
-            return Err(Unreachable::Ever("its reverse-path is null"));
+            return Err("its reverse-path is null");
         };
         match self.directory.route(to) {
             Ok(routes) => Ok((to.clone(), routes)),
             Err(RouteError::NotOurs) => Ok((to.clone(), vec![Route::Outside(to.clone())])),
             Err(RouteError::UnknownUser | RouteError::UnknownRelayRecipient) => {
-                Err(Unreachable::Ever("its reverse-path is an address of ours that does not exist"))
+                Err("its reverse-path is an address of ours that does not exist")
             }
-            // A fault of our tables, which somebody will mend.
+            // Whoever mends the tables finds the cause in the story; until then no report could be written, and waiting
+            // for it would keep what failed in the queue for good.
             Err(RouteError::LoopOrTooDeep) => {
-                Err(Unreachable::Now("its reverse-path is an alias that leads in a circle"))
+                Err("its reverse-path is an alias of ours that leads in a circle, too deep or to too many")
             }
         }
     }
@@ -232,14 +258,6 @@ impl Reporter {
         };
         deliver::plan(accepted, &destined, staged.body.id, date(at), &self.directory)
     }
-}
-
-/// Why there is nobody to tell.
-enum Unreachable {
-    /// For now.
-    Now(&'static str),
-    /// For good.
-    Ever(&'static str),
 }
 
 impl Written {
