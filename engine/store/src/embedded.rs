@@ -335,8 +335,16 @@ impl MailStore for EmbeddedStore {
 
     fn queued(&self, message: QueueId) -> Answer<'_, Option<QueuedMessage>> {
         let shared = self.shared.clone();
+        // It may have thousands of recipients.
+        Box::pin(offload(move || shared.readers.read(|connection| queue::message(connection, message, None))))
+    }
+
+    fn queued_for(&self, message: QueueId, recipients: Vec<u32>) -> Answer<'_, Option<QueuedMessage>> {
+        let shared = self.shared.clone();
         // A few rows: reading them takes less than changing threads.
-        Box::pin(async move { shared.readers.read(|connection| queue::message(connection, message)) })
+        Box::pin(
+            async move { shared.readers.read(|connection| queue::message(connection, message, Some(&recipients))) },
+        )
     }
 
     fn queued_messages(&self, after: QueueId, limit: usize) -> Answer<'_, Vec<QueuedMessage>> {

@@ -150,6 +150,9 @@ pub trait MailStore: Send + Sync + 'static {
     /// A message of the queue, with the recipients that still wait.
     fn queued(&self, message: QueueId) -> Answer<'_, Option<QueuedMessage>>;
 
+    /// The same, with only those recipients that have one of these numbers: a job's worth, however many there are.
+    fn queued_for(&self, message: QueueId, recipients: Vec<u32>) -> Answer<'_, Option<QueuedMessage>>;
+
     /// Messages of the queue in order of name: at most `limit` after `after`.
     fn queued_messages(&self, after: QueueId, limit: usize) -> Answer<'_, Vec<QueuedMessage>>;
 

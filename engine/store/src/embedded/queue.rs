@@ -8,7 +8,7 @@ use mail::{
     QueuedEnvelope, QueuedMessage, QueuedRecipient, Recipient, ReversePath, Settled, UnixMillis,
 };
 use rusqlite::{Connection, OptionalExtension, Result, Row};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Most events kept of one message. Beyond it the latest are dropped: a message in a long queue tells of some thousand
 /// tries, and no more is ever read.
@@ -185,52 +185,80 @@ pub fn entries(connection: &Connection, after: Option<(QueueId, u32)>, limit: us
     rows.collect()
 }
 
+/// What is read of a message, for [`without_recipients`].
+const MESSAGE: &str = "SELECT blob, arrived, reverse_path, account, parameters, envelope_id, coalesce(raw, 0), message
+     FROM queued LEFT JOIN blob ON blob.id = queued.blob";
+/// What is read of a recipient, for [`recipient`].
+const RECIPIENT: &str = "SELECT number, address, notify, original, held, due, attempts, told, last, via, message
+     FROM queued_recipient";
+
 /// Messages of the queue in order of name, those after `after`.
 pub fn messages(connection: &Connection, after: QueueId, limit: usize) -> Result<Vec<QueuedMessage>> {
+    let after = column(after.0);
     let mut statement =
-        connection.prepare_cached("SELECT message FROM queued WHERE message > ?1 ORDER BY message LIMIT ?2")?;
-    let ids = statement.query_map((after.0, limit), |row| row.get(0).map(QueueId))?.collect::<Result<Vec<_>>>()?;
-    let found = ids.into_iter().map(|id| message(connection, id)).collect::<Result<Vec<_>>>()?;
-    Ok(found.into_iter().flatten().collect())
+        connection.prepare_cached(&format!("{MESSAGE} WHERE message > ?1 ORDER BY message LIMIT ?2"))?;
+    let mut found =
+        statement.query_map((after, column(limit as u64)), without_recipients)?.collect::<Result<Vec<_>>>()?;
+    let Some(last) = found.last().map(|message| message.envelope.id) else { return Ok(found) };
+    let mut statement = connection
+        .prepare_cached(&format!("{RECIPIENT} WHERE message > ?1 AND message <= ?2 ORDER BY message, number"))?;
+    let mut rows = statement.query((after, last.0))?;
+    // Both are in the same order, so that one walk brings them together.
+    let mut place = found.iter_mut().peekable();
+    while let Some(row) = rows.next()? {
+        let id = QueueId(row.get(10)?);
+        while place.next_if(|message| message.envelope.id < id).is_some() {}
+        if let Some(message) = place.peek_mut().filter(|message| message.envelope.id == id) {
+            message.recipients.push(recipient(row)?);
+        }
+    }
+    Ok(found)
 }
 
-/// A message of the queue.
-pub fn message(connection: &Connection, id: QueueId) -> Result<Option<QueuedMessage>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT blob, arrived, reverse_path, account, parameters, envelope_id, coalesce(raw, 0)
-         FROM queued LEFT JOIN blob ON blob.id = queued.blob WHERE message = ?1",
-    )?;
-    let row = statement.query_row([id.0], |row| {
-        let parameters: u32 = row.get(4)?;
-        let reverse_path: String = row.get(2)?;
-        let envelope = QueuedEnvelope {
-            id,
-            arrived: UnixMillis(row.get(1)?),
-            reverse_path: match reverse_path.as_str() {
-                "" => ReversePath::Null,
-                _ => ReversePath::Address(address(row, 2)?),
-            },
-            account: row.get::<_, Option<String>>(3)?.and_then(|name| AccountName::parse(&name)),
-            eight_bit: parameters & 1 != 0,
-            smtputf8: parameters & 2 != 0,
-            require_tls: parameters & 4 != 0,
-            dsn_return: match parameters & 24 {
-                8 => Some(DsnReturn::Full),
-                16 => Some(DsnReturn::Headers),
-                _ => None,
-            },
-            envelope_id: row.get(5)?,
-        };
-        Ok(QueuedMessage { envelope, blob: BlobId(row.get(0)?), octets: row.get(6)?, recipients: Vec::new() })
-    });
-    let Some(mut message) = row.optional()? else { return Ok(None) };
-    let mut statement = connection.prepare_cached(
-        "SELECT number, address, notify, original, held, due, attempts, told, last, via
-         FROM queued_recipient WHERE message = ?1 ORDER BY number",
-    )?;
-    let rows = statement.query_map([id.0], recipient)?;
-    message.recipients = rows.collect::<Result<Vec<_>>>()?;
+/// A message of the queue, with those of its recipients that `only` names, or all.
+pub fn message(connection: &Connection, id: QueueId, only: Option<&[u32]>) -> Result<Option<QueuedMessage>> {
+    let id = column(id.0);
+    let mut statement = connection.prepare_cached(&format!("{MESSAGE} WHERE message = ?1"))?;
+    let Some(mut message) = statement.query_row([id], without_recipients).optional()? else { return Ok(None) };
+    match only {
+        None => {
+            let mut statement =
+                connection.prepare_cached(&format!("{RECIPIENT} WHERE message = ?1 ORDER BY number"))?;
+            message.recipients = statement.query_map([id], recipient)?.collect::<Result<_>>()?;
+        }
+        Some(numbers) => {
+            let mut statement =
+                connection.prepare_cached(&format!("{RECIPIENT} WHERE message = ?1 AND number = ?2"))?;
+            for number in numbers.iter().collect::<BTreeSet<_>>() {
+                message.recipients.extend(statement.query_row((id, number), recipient).optional()?);
+            }
+        }
+    }
     Ok(Some(message))
+}
+
+fn without_recipients(row: &Row<'_>) -> Result<QueuedMessage> {
+    let parameters: u32 = row.get(4)?;
+    let reverse_path: String = row.get(2)?;
+    let envelope = QueuedEnvelope {
+        id: QueueId(row.get(7)?),
+        arrived: UnixMillis(row.get(1)?),
+        reverse_path: match reverse_path.as_str() {
+            "" => ReversePath::Null,
+            _ => ReversePath::Address(address(row, 2)?),
+        },
+        account: row.get::<_, Option<String>>(3)?.and_then(|name| AccountName::parse(&name)),
+        eight_bit: parameters & 1 != 0,
+        smtputf8: parameters & 2 != 0,
+        require_tls: parameters & 4 != 0,
+        dsn_return: match parameters & 24 {
+            8 => Some(DsnReturn::Full),
+            16 => Some(DsnReturn::Headers),
+            _ => None,
+        },
+        envelope_id: row.get(5)?,
+    };
+    Ok(QueuedMessage { envelope, blob: BlobId(row.get(0)?), octets: row.get(6)?, recipients: Vec::new() })
 }
 
 fn recipient(row: &Row<'_>) -> Result<QueuedRecipient> {

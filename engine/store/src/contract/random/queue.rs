@@ -163,7 +163,14 @@ pub fn messages_of(commit: &Commit) -> BTreeSet<QueueId> {
 /// Compares some messages with their stories, and all that waits, page by page; the sums as well.
 pub async fn compare(store: &dyn MailStore, model: &mut Model, messages: &BTreeSet<QueueId>) {
     for message in messages {
-        model.queue.compare(*message, store.queued(*message).await.expect("reads").as_ref());
+        let found = store.queued(*message).await.expect("reads");
+        model.queue.compare(*message, found.as_ref());
+        let some = store.queued_for(*message, vec![3, 1, 1, 77]).await.expect("reads");
+        let expected = found.map(|mut found| {
+            found.recipients.retain(|recipient| [1, 3].contains(&recipient.number));
+            found
+        });
+        assert_eq!(some, expected);
         assert_eq!(store.story(*message).await.expect("reads"), model.queue.story(*message));
     }
     let mut found = Vec::new();
@@ -190,6 +197,7 @@ pub async fn compare_octets(store: &dyn MailStore, model: &Model) {
         after = last.envelope.id;
         count += page.len();
         for message in page {
+            assert_eq!(store.queued(message.envelope.id).await.expect("reads").as_ref(), Some(&message));
             assert!(whole(store, message.blob).await == model.queue.messages[&message.envelope.id].octets[..]);
         }
     }
