@@ -2,7 +2,7 @@
 //!
 //! Told of is what a policy of the domain, or the lack of one, makes of a session. A destination whose protection the
 //! configuration settles is not told of, since nobody looked at what its domain publishes; nor are connections that never
-//! got as far as TLS (RFC 8460 §4.3.4).
+//! got as far as TLS (RFC 8460 §4.3.4), nor what comes of a demand of our own, for a password's sake.
 
 use crate::Relay;
 use crate::hosts::Hosts;
@@ -54,6 +54,9 @@ impl Relay {
         tls: Option<&Result<TlsOutcome, TlsFailure>>,
     ) {
         let Some((observer, domain)) = self.observer_of(hosts) else { return };
+        if target.is_guarded {
+            return;
+        }
         let policy = &target.decision.applied;
         // What is told of the missing policy must not be outweighed by sessions that went well without it.
         if policy.kind == PolicyKind::None && hosts.sts.trouble.is_some() {
@@ -97,11 +100,12 @@ mod tests {
     use crate::policy_fetch::site::{Names, Site};
     use crate::policy_fetch::{HttpsClient, HttpsSettings, Policies};
     use crate::tls::Trust;
-    use crate::tls::fixtures::{Identity, Kind};
+    use crate::tls::fixtures::{Authority, Identity, Kind};
     use aws_lc_rs::digest::{SHA256, digest};
-    use directory::Transport;
-    use mail::Domain;
+    use directory::{RelayLogin, Transport};
+    use mail::{Domain, Secret};
     use rustls::version::TLS13;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
     use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
     use tokio::net::{TcpListener, TcpStream};
@@ -123,24 +127,31 @@ mod tests {
     struct Server {
         port: u16,
         certificate: String,
+        /// How often it heard a password.
+        logins: Arc<AtomicUsize>,
         accepting: tokio::task::JoinHandle<()>,
     }
 
     impl Server {
         async fn new(tls: Tls) -> Server {
+            Server::showing(Identity::self_signed(Kind::Ecdsa, &[HOST], |_| {}), tls).await
+        }
+
+        async fn showing(identity: Identity, tls: Tls) -> Server {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
-            let identity = Identity::self_signed(Kind::Ecdsa, &[HOST], |_| {});
             let certificate =
                 digest(&SHA256, &identity.chain[0]).as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
             let identity = Arc::new(identity);
+            let logins = Arc::new(AtomicUsize::new(0));
+            let heard = logins.clone();
             let accepting = tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    let identity = identity.clone();
-                    tokio::spawn(async move { talk(stream, tls, &identity).await });
+                    let (identity, heard) = (identity.clone(), heard.clone());
+                    tokio::spawn(async move { talk(stream, tls, &identity, &heard).await });
                 }
             });
-            Server { port, certificate, accepting }
+            Server { port, certificate, logins, accepting }
         }
 
         fn tlsa(&self, certificate: &str) -> String {
@@ -154,11 +165,11 @@ mod tests {
         }
     }
 
-    async fn talk(stream: TcpStream, tls: Tls, identity: &Identity) -> Option<()> {
+    async fn talk(stream: TcpStream, tls: Tls, identity: &Identity, logins: &AtomicUsize) -> Option<()> {
         let mut stream = BufReader::new(stream);
         stream.write_all(b"220 mx.example.net\r\n").await.ok()?;
         let offer = if matches!(tls, Tls::None) { "" } else { "STARTTLS" };
-        if !commands(&mut stream, offer, tls).await? {
+        if !commands(&mut stream, offer, tls, logins).await? {
             return None;
         }
         if matches!(tls, Tls::Broken) {
@@ -166,7 +177,7 @@ mod tests {
             return stream.write_all(b"not TLS at all, whoever says so\r\n").await.ok();
         }
         let stream = identity.acceptor(&[&TLS13], &[]).accept(stream.into_inner()).await.ok()?;
-        commands(&mut BufReader::new(stream), "", Tls::None).await?;
+        commands(&mut BufReader::new(stream), "AUTH PLAIN", Tls::None, logins).await?;
         None
     }
 
@@ -175,6 +186,7 @@ mod tests {
         stream: &mut BufReader<S>,
         offer: &str,
         tls: Tls,
+        logins: &AtomicUsize,
     ) -> Option<bool> {
         loop {
             let mut line = String::new();
@@ -183,6 +195,10 @@ mod tests {
             }
             let reply = match (line.get(..4)?.to_ascii_uppercase().as_str(), tls) {
                 ("EHLO", _) => format!("250-{HOST}\r\n250 {offer}\r\n").replace("250 \r\n", "250 HELP\r\n"),
+                ("AUTH", _) => {
+                    logins.fetch_add(1, Ordering::Relaxed);
+                    "235 welcome\r\n".to_owned()
+                }
                 ("STAR", Tls::Refused) => "454 4.7.0 not today\r\n".to_owned(),
                 ("STAR", _) => "220 go\r\n".to_owned(),
                 _ => "221 bye\r\n".to_owned(),
@@ -212,11 +228,28 @@ mod tests {
         demand: Demand,
         level: Level,
         policies: Option<Policies>,
+        transport: &'static str,
+        trust: Trust,
+        login: Option<RelayLogin>,
     }
 
     impl World {
         fn new(zone: &str) -> World {
-            World { zone: zone.to_owned(), demand: Demand::Ordinary, level: Level::Published, policies: None }
+            World {
+                zone: zone.to_owned(),
+                demand: Demand::Ordinary,
+                level: Level::Published,
+                policies: None,
+                transport: "",
+                trust: Trust::nobody(),
+                login: None,
+            }
+        }
+
+        /// By way of a smarthost that wants a password.
+        fn with_login(zone: &str, transport: &'static str, trust: &Trust) -> World {
+            let login = RelayLogin { login: "us".to_owned(), password: Secret::new("right".to_owned()) };
+            World { transport, trust: trust.clone(), login: Some(login), ..World::new(zone) }
         }
 
         /// Opens a session to example.net: whether it came about, and what was told, a line for each policy.
@@ -226,16 +259,17 @@ mod tests {
                 Settings { smtp_port: server.port, ..Settings::new(Domain::parse("mx.own.example").unwrap()) };
             settings.levels.insert("*".to_owned(), self.level);
             let told = Arc::new(Told::default());
-            let relay = Relay::new(settings, names, Trust::nobody(), self.policies).observed_by(told.clone());
+            let relay = Relay::new(settings, names, self.trust, self.policies).observed_by(told.clone());
             let domain = Domain::parse("example.net").unwrap();
-            let mut hosts = relay.hosts(&Transport::Direct, &domain, self.demand).await.unwrap();
-            let call = relay.open(&mut hosts, None).await;
+            let transport = Transport::parse(self.transport).unwrap_or(Transport::Direct);
+            let mut hosts = relay.hosts(&transport, &domain, self.demand).await.unwrap();
+            let call = relay.open(&mut hosts, self.login.as_ref()).await;
             let is_open = call.is_ok();
             if let Ok(call) = call {
                 call.close().await;
             }
             let tally = told.0.lock().unwrap().clone();
-            assert!(tally.domains().all(|domain| domain == "example.net"));
+            assert!(tally.domains().all(|domain| ["example.net", HOST].contains(&domain)));
             let shown = |of: &transport_security::tls_rpt::tally::PolicyTally| {
                 let results: Vec<_> = of.details.iter().map(|(failed, _)| failed.result.as_str()).collect();
                 format!("{:?} {} {} {}", of.policy.kind, of.successes, of.failures, results.join(" "))
@@ -288,6 +322,43 @@ mod tests {
         assert_eq!(configured.open(&server).await, (true, vec![]));
         let demanding = World { demand: Demand::Required, ..World::new(MX) };
         assert_eq!(demanding.open(&server).await, (false, vec![]), "the message demands more than the domain offers");
+    }
+
+    /// V43: whoever answers, or leads us there by forged records, must not hear the password; and that we demand more for it
+    /// than the domain publishes is none of the domain's business.
+    #[tokio::test]
+    async fn v43_a_password_is_for_the_right_host_only() {
+        let root = Authority::new("root");
+        let insecure = format!("{MX}$secure\nmx.example.org A 127.0.0.1\n");
+        let proved = format!("$secure\n{MX}");
+        for (carried, zone, transport, is_open) in [
+            (HOST, &proved, "smtp:example.net", true),
+            (HOST, &insecure, "smtp:[mx.example.net]", true),
+            (HOST, &insecure, "smtp:example.net", true),
+            ("mx.example.org", &proved, "smtp:example.net", false),
+            ("mx.example.org", &insecure, "smtp:[mx.example.net]", false),
+            // Forged MX records lead to a host with a good certificate of its own.
+            ("mx.example.org", &insecure.replace("10 mx.example.net", "10 mx.example.org"), "smtp:example.net", false),
+        ] {
+            let server = Server::showing(root.leaf(Kind::Ecdsa, &[carried], |_| {}), Tls::Good).await;
+            let world = World::with_login(zone, transport, &root.trust());
+            assert_eq!(world.open(&server).await, (is_open, vec![]), "{carried} {transport}");
+            assert_eq!(server.logins.load(Ordering::Relaxed), usize::from(is_open), "{carried} {transport}");
+        }
+        let untrusted = Server::new(Tls::Good).await;
+        for zone in [&proved, &insecure] {
+            let world = World::with_login(zone, "smtp:example.net", &root.trust());
+            assert_eq!(world.open(&untrusted).await, (false, vec![]));
+        }
+        // DANE vouches for the host, but not for the way to it.
+        let record = format!("_{}._tcp.{HOST} TLSA 3 0 1 {}", untrusted.port, untrusted.certificate);
+        let zone = format!("example.net MX 10 {HOST}\n$secure\n{HOST} A 127.0.0.1\n{record}\n");
+        let world = World::with_login(&zone, "smtp:example.net", &root.trust());
+        assert_eq!(world.open(&untrusted).await, (false, vec![]));
+        assert_eq!(untrusted.logins.load(Ordering::Relaxed), 0);
+        let world = World::with_login(&zone, "smtp:[mx.example.net]", &root.trust());
+        assert!(world.open(&untrusted).await.0, "DANE of the next hop itself is enough");
+        assert_eq!(untrusted.logins.load(Ordering::Relaxed), 1);
     }
 
     async fn with_policy(site: &Site, hosts: &str) -> World {

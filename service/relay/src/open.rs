@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
-use transport_security::{Circumstances, Decision, Level, MxSecurity, Protection, TlsaFinding, Unmet, decide};
+use transport_security::{Circumstances, Decision, Level, MxSecurity, NextHop, Protection, TlsaFinding, Unmet, decide};
 
 /// Addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -26,6 +26,8 @@ pub(crate) struct Target {
     pub(crate) name: Option<Name>,
     addresses: Vec<IpAddr>,
     pub(crate) decision: Decision,
+    /// The protection is what we demand for our password, not what the domain publishes.
+    pub(crate) is_guarded: bool,
 }
 
 impl Relay {
@@ -66,7 +68,7 @@ impl Relay {
         }
         let mut target = self.target(hosts, place).await?;
         if login.is_some() {
-            self.guard_login(hosts, &mut target);
+            target.guard_login(hosts);
         }
         if let Protection::Refuse { status, cause, .. } = &target.decision.protection {
             self.observe_refusal(hosts, &target);
@@ -84,27 +86,6 @@ impl Relay {
         Err(last)
     }
 
-    /// A password is not given to whoever answers: where neither the configuration nor the domain says how the host proves
-    /// itself, its certificate must carry its name. A host that is an address has none, and TLS must do.
-    fn guard_login(&self, hosts: &Hosts, target: &mut Target) {
-        let is_open = matches!(target.decision.protection, Protection::Opportunistic | Protection::Encrypted);
-        if !is_open || hosts.level != Level::Published || hosts.is_lmtp {
-            return;
-        }
-        let level = if target.name.is_some() { Level::Verify } else { Level::Encrypted };
-        let nowhere = dns_name_of(&hosts.domain);
-        let next_hop = hosts.next_hop.clone().unwrap_or_else(|| transport_security::NextHop::plain(nowhere));
-        target.decision = decide(&Circumstances {
-            next_hop: &next_hop,
-            host: target.name.as_ref(),
-            mx: hosts.mx,
-            tlsa: &TlsaFinding::NotSought,
-            sts: None,
-            level: &level,
-            demand: hosts.demand,
-        });
-    }
-
     /// Looks a host up, and decides how the way to it must be protected.
     async fn target(&self, hosts: &Hosts, place: &Place) -> Result<Target, Attempt> {
         let (name, found) = match place {
@@ -117,11 +98,12 @@ impl Relay {
                     return Err(without_address(hosts, name, &found));
                 }
                 let decision = self.decide(hosts, Some(name), Some(&found)).await;
-                return Ok(Target { name: Some(name.clone()), addresses: first_of(found.records), decision });
+                let addresses = first_of(found.records);
+                return Ok(Target { name: Some(name.clone()), addresses, decision, is_guarded: false });
             }
         };
         let decision = self.decide(hosts, None, None).await;
-        Ok(Target { name, addresses: found, decision })
+        Ok(Target { name, addresses: found, decision, is_guarded: false })
     }
 
     async fn decide(&self, hosts: &Hosts, host: Option<&Name>, found: Option<&Typed<IpAddr>>) -> Decision {
@@ -131,17 +113,7 @@ impl Relay {
             }
             _ => TlsaFinding::NotSought,
         };
-        let nowhere = dns_name_of(&hosts.domain);
-        let next_hop = hosts.next_hop.clone().unwrap_or_else(|| transport_security::NextHop::plain(nowhere));
-        decide(&Circumstances {
-            next_hop: &next_hop,
-            host,
-            mx: if hosts.is_lmtp { MxSecurity::NotUsed } else { hosts.mx },
-            tlsa: &tlsa,
-            sts: hosts.sts.policy.as_deref(),
-            level: &hosts.level,
-            demand: hosts.demand,
-        })
+        decide_with(hosts, host, &tlsa, &hosts.level)
     }
 
     async fn open_address(
@@ -281,6 +253,49 @@ impl Relay {
     }
 }
 
+impl Target {
+    /// A password is not given to whoever answers: where neither the configuration nor the domain says how the next hop
+    /// proves itself, a trusted certificate must carry a name that nobody could have forged. That is the host's, where it is
+    /// configured or proved by DNSSEC; behind MX records that are not, the next hop's own. A host that is an address has
+    /// none, and TLS must do.
+    fn guard_login(&mut self, hosts: &Hosts) {
+        let is_open = match &self.decision.protection {
+            Protection::Opportunistic | Protection::Encrypted => true,
+            Protection::Dane { is_next_hop_proved, .. } => !is_next_hop_proved,
+            // Configured as such, or vouched for under a name that is proved by configuration, DNSSEC or MTA-STS.
+            Protection::Clear
+            | Protection::Webpki { .. }
+            | Protection::Fingerprint { .. }
+            | Protection::Refuse { .. } => false,
+        };
+        if !is_open || hosts.level != Level::Published {
+            return;
+        }
+        let level = match (&self.name, hosts.mx) {
+            (None, _) => Level::Encrypted,
+            (Some(_), MxSecurity::Insecure) => Level::Secure,
+            (Some(_), MxSecurity::Secure | MxSecurity::NotUsed) => Level::Verify,
+        };
+        self.decision = decide_with(hosts, self.name.as_ref(), &TlsaFinding::NotSought, &level);
+        self.is_guarded = true;
+    }
+}
+
+/// Decides with what is known of the hosts.
+fn decide_with(hosts: &Hosts, host: Option<&Name>, tlsa: &TlsaFinding, level: &Level) -> Decision {
+    // For a destination that is an address literal no policy is asked for, so that the name only fills a place.
+    let nowhere = || NextHop::plain(Name::try_from(&hosts.domain).unwrap_or_else(|_| Name::root()));
+    decide(&Circumstances {
+        next_hop: &hosts.next_hop.clone().unwrap_or_else(nowhere),
+        host,
+        mx: if hosts.is_lmtp { MxSecurity::NotUsed } else { hosts.mx },
+        tlsa,
+        sts: hosts.sts.policy.as_deref(),
+        level,
+        demand: hosts.demand,
+    })
+}
+
 /// The outcome of a session that never got to a transaction.
 fn attempt_of(
     ending: &Ending,
@@ -351,11 +366,6 @@ fn timed_out(place: &dyn std::fmt::Display) -> Attempt {
     finding(Outcome::Deferred, (4, 4, 1), &format!("{place}: no answer in time"))
 }
 
-/// For a destination that is an address literal no policy is asked for, so that the name only fills a place.
-fn dns_name_of(domain: &Domain) -> Name {
-    Name::try_from(domain).unwrap_or_else(|_| Name::root())
-}
-
 impl Settings {
     /// The usual settings: what the RFCs say of time-outs, all address families, five hosts of a destination.
     pub fn new(host_name: Domain) -> Settings {
@@ -371,6 +381,66 @@ impl Settings {
             hosts_max: 5,
             levels: std::collections::BTreeMap::new(),
             dane: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::relay;
+    use directory::Transport;
+    use transport_security::Demand;
+
+    /// What a way must be like once a password is to go over it, and whether that is our own demand.
+    async fn guarded(zone: &str, transport: &str, demand: Demand, level: Level) -> (String, bool) {
+        let mut relay = relay(zone, 25);
+        relay.settings.levels.insert("*".to_owned(), level);
+        let far = Domain::parse("far.example").unwrap();
+        let hosts = relay.hosts(&Transport::parse(transport).unwrap(), &far, demand).await.unwrap();
+        let place = hosts.places.first().unwrap();
+        let mut target = relay.target(&hosts, place).await.unwrap();
+        target.guard_login(&hosts);
+        let shown = match &target.decision.protection {
+            Protection::Opportunistic => "opportunistic".to_owned(),
+            Protection::Encrypted => "encrypted".to_owned(),
+            Protection::Dane { is_next_hop_proved, .. } => format!("dane {is_next_hop_proved}"),
+            Protection::Webpki { names, .. } => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            other => format!("{other:?}"),
+        };
+        (shown, target.is_guarded)
+    }
+
+    #[tokio::test]
+    async fn v43_a_password_goes_to_a_name_that_nobody_could_forge() {
+        let tlsa = format!("_25._tcp.mx.far.example TLSA 3 1 1 {}", "07".repeat(32));
+        let of_mx = |before_mx: &str, tlsa: &str| {
+            let host = "$secure\nmx.far.example A 192.0.2.1\n";
+            format!("{before_mx}\nhop.example MX 10 mx.far.example\n{host}{tlsa}\n")
+        };
+        let demands = [Demand::Ordinary, Demand::Optional];
+        for (zone, transport, expected) in [
+            (of_mx("", ""), "smtp:hop.example", "hop.example .hop.example"),
+            // Who forged the MX records chose the host, whatever DANE says of that.
+            (of_mx("", &tlsa), "smtp:hop.example", "hop.example .hop.example"),
+            (of_mx("$secure", ""), "smtp:hop.example", "mx.far.example"),
+            (of_mx("", ""), "smtp:[mx.far.example]", "mx.far.example"),
+            (of_mx("", ""), "smtp:mx.far.example", "mx.far.example"),
+            (of_mx("", ""), "smtp:[192.0.2.1]", "encrypted"),
+        ] {
+            for demand in demands {
+                let found = guarded(&zone, transport, demand, Level::Published).await;
+                assert_eq!(found, (expected.to_owned(), true), "{transport} {demand:?}");
+            }
+        }
+        for zone in [of_mx("$secure", &tlsa), of_mx("", &tlsa)] {
+            let transport = if zone.starts_with('$') { "smtp:hop.example" } else { "smtp:[mx.far.example]" };
+            let found = guarded(&zone, transport, Demand::Ordinary, Level::Published).await;
+            assert_eq!(found, ("dane true".to_owned(), false), "DANE vouches for the next hop");
+        }
+        for (level, expected) in [(Level::Opportunistic, "opportunistic"), (Level::Encrypted, "encrypted")] {
+            let found = guarded(&of_mx("", ""), "smtp:hop.example", Demand::Ordinary, level).await;
+            assert_eq!(found, (expected.to_owned(), false), "the configuration has the last word");
         }
     }
 }
