@@ -26,8 +26,8 @@ pub enum TlsDemand {
     Required,
 }
 
-/// How long to wait for the peer. Each is counted anew for each reply, and octets that are no whole reply yet do not
-/// prolong it.
+/// How long to wait for the peer. Each but `envelope` is counted anew for each reply, and octets that are no whole reply
+/// yet do not prolong it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// For the greeting; RFC 5321 §4.5.3.2.1: 5 minutes.
@@ -44,6 +44,10 @@ pub struct Timeouts {
     pub recipient: Duration,
     /// For the reply to DATA; RFC 5321 §4.5.3.2.4: 2 minutes.
     pub data: Duration,
+    /// For all replies from MAIL to DATA together, for each hundred recipients begun: 30 minutes. RFC 5321 §4.5.3.2 bounds
+    /// single replies alone, and a peer that gave each at the last moment would hold us for days. A hundred recipients are
+    /// what every peer takes at once (RFC 5321 §4.5.3.1.8), so that a slow peer has 18 seconds for each, however many.
+    pub envelope: Duration,
     /// For the peer to take a block of text, which the driver holds its writes to, and for the reply to a chunk that is not
     /// the last; RFC 5321 §4.5.3.2.5: 3 minutes.
     pub block: Duration,
@@ -64,6 +68,7 @@ impl Default for Timeouts {
             mail: minutes(5),
             recipient: minutes(5),
             data: minutes(2),
+            envelope: minutes(30),
             block: minutes(3),
             end_of_data: minutes(10),
             quit: Duration::from_secs(5),

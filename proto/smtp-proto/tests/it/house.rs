@@ -168,6 +168,9 @@ fn sent(words: &[&str]) -> Transaction {
     if has("nobody") {
         transaction.recipients.clear();
     }
+    if has("many") {
+        transaction.recipients.extend((4..10).map(|number| Recipient::new(address(&format!("a{number}@example.net")))));
+    }
     if has("utf8-recipient") {
         transaction.recipients.push(Recipient::new(address("грета@example.net")));
     }

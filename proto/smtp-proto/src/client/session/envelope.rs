@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// RFC 2920 §3.1: a window is usually 4 KiB, and a group must fit in it.
 const UNANSWERED_OCTETS_MAX: usize = 4_096;
+/// For so many recipients [`Timeouts::envelope`](crate::client::Timeouts) counts once.
+const RECIPIENTS_PER_ENVELOPE_TIME: usize = 100;
 
 /// A transaction on its way.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Sending {
     next: Next,
     awaited: VecDeque<Awaited>,
     unanswered_octets: usize,
+    /// When the wait for all replies before the text ends; `None` until the first command.
+    until: Option<Moment>,
     /// How many of the accepted have their reply to the end of the data.
     pub verdicts: usize,
     /// A 421 in the midst of several replies to the end of the data.
@@ -165,6 +169,7 @@ impl Session {
             next: if self.needs_reset { Next::Reset } else { Next::Mail },
             awaited: VecDeque::new(),
             unanswered_octets: 0,
+            until: None,
             verdicts: 0,
             goodbye: None,
         }))
@@ -177,7 +182,9 @@ impl Session {
         }
         self.send_commands(&mut sending);
         let Some(awaited) = sending.awaited.front() else { return (self.envelope_is_over(sending), None) };
-        match self.hear(self.timeout(awaited.command), now) {
+        let until = *sending.until.get_or_insert(now.after(self.envelope_time(&sending.transaction)));
+        let left = until.0.saturating_sub(now.0);
+        match self.hear(self.timeout(awaited.command).min(left), now) {
             Heard::Reply(reply) => (self.envelope_reply(sending, reply.into_reply()), None),
             Heard::Nothing(step) => (Phase::Envelope(sending), Some(step)),
             Heard::Lost(loss) => (self.give_up(sending, loss), None),
@@ -199,6 +206,11 @@ impl Session {
             self.needs_reset = command != Command::Reset;
             sending.sent(command, octets);
         }
+    }
+
+    fn envelope_time(&self, transaction: &Transaction) -> Duration {
+        let hundreds = transaction.recipients.len().div_ceil(RECIPIENTS_PER_ENVELOPE_TIME);
+        self.config.timeouts.envelope.saturating_mul(u32::try_from(hundreds).unwrap_or(u32::MAX))
     }
 
     fn timeout(&self, command: Command) -> Duration {
