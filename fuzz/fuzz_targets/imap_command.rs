@@ -1,10 +1,11 @@
-//! Commands of a client that has selected a mailbox: none may panic or spin, and each complete one is answered.
+//! Commands of a client that has selected a mailbox: none may panic, spin or leave something staged, and each complete one
+//! is answered.
 #![no_main]
 
-#[allow(dead_code)]
+#[path = "../../proto/imap-proto/tests/it/history.rs"]
+mod history;
 #[path = "../../proto/imap-proto/tests/it/player.rs"]
 mod player;
-#[allow(dead_code)]
 #[path = "../../proto/imap-proto/tests/it/world.rs"]
 mod world;
 
@@ -23,4 +24,5 @@ fuzz_target!(|octets: &[u8]| {
     if !player.closed {
         player.hang_up(&mut world);
     }
+    assert!(world.is_tidy());
 });

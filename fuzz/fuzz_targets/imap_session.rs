@@ -1,11 +1,11 @@
-//! IMAP sessions from the greeting on: no input may panic, spin, or leave a message half staged, and how the input is split
-//! changes nothing. The world is that of the dialogues, which are good seeds.
+//! IMAP sessions, some from a login on: no input may panic, spin, or leave a message half staged, and how the input is
+//! split changes nothing. The world is that of the dialogues, which are good seeds.
 #![no_main]
 
-#[allow(dead_code)]
+#[path = "../../proto/imap-proto/tests/it/history.rs"]
+mod history;
 #[path = "../../proto/imap-proto/tests/it/player.rs"]
 mod player;
-#[allow(dead_code)]
 #[path = "../../proto/imap-proto/tests/it/world.rs"]
 mod world;
 
@@ -21,9 +21,10 @@ fuzz_target!(|octets: &[u8]| {
         2 => "quota",
         _ => "clear",
     };
+    let begin = if name != "clear" && choice & 4 != 0 { Player::log_in } else { Player::connect };
     let play = |size: usize| {
         let mut world = World::named(name);
-        let mut player = Player::connect(&mut world);
+        let mut player = begin(&mut world);
         let mut said = Vec::new();
         for piece in octets.chunks(size) {
             said.extend(player.send(&mut world, piece));

@@ -116,7 +116,7 @@ impl House {
                 Answer::Done
             }
             Question::Ended { ending, .. } => {
-                assert_eq!(self.reports.len(), self.reports.len().min(TRANSACTIONS));
+                assert_eq!(self.reports.len(), TRANSACTIONS - self.left);
                 self.ending = Some(ending);
                 Answer::Done
             }

@@ -1,6 +1,7 @@
 //! What a malicious or broken client may send (V18, V22, V27, V28, V53).
 
-use crate::player::{Player, Random};
+use crate::player::Player;
+use crate::random::Random;
 use crate::world::World;
 use std::path::Path;
 use testkit::dialogue::{Stimulus, load};

@@ -3,6 +3,7 @@
 mod history;
 mod hostile;
 mod player;
+mod random;
 mod sessions;
 mod world;
 

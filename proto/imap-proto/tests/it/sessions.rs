@@ -1,6 +1,7 @@
 //! Properties of whole sessions: several clients of one mailbox (V61), pipelining, splitting.
 
-use crate::player::{Player, Random};
+use crate::player::Player;
+use crate::random::Random;
 use crate::world::World;
 use mail::Flags;
 use std::collections::BTreeSet;
