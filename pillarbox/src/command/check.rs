@@ -3,7 +3,7 @@
 use crate::cli::Cli;
 use crate::config::{self, CertificateSet, Config, Finding, Loaded, Severity};
 use crate::output::Output;
-use crate::serve;
+use crate::serve::{self, sending};
 use directory::Directory;
 use net::confine::Identity;
 use net::{PairFiles, ServerTls, TlsSettings};
@@ -34,7 +34,7 @@ fn all(loaded: &Loaded) -> Vec<Finding> {
         Err(errors) => errors.into_iter().map(|error| Finding::from(directory::Finding::from(error))).collect(),
     };
     findings.extend(config.certificates.iter().flat_map(certificates));
-    findings.extend(sending(loaded));
+    findings.extend(leaving(loaded));
     findings.extend(storage(config));
     findings.extend(sockets(loaded));
     match serve::identity(config) {
@@ -47,7 +47,7 @@ fn all(loaded: &Loaded) -> Vec<Finding> {
 }
 
 /// Keys, rules and authorities of mail that leaves.
-fn sending(loaded: &Loaded) -> Vec<Finding> {
+fn leaving(loaded: &Loaded) -> Vec<Finding> {
     let config = &loaded.config;
     let keys = directory::signing::Signing::open(&config.directory.dkim, &directory::signing::read_key_file);
     let mut findings: Vec<Finding> = keys
@@ -65,13 +65,18 @@ fn sending(loaded: &Loaded) -> Vec<Finding> {
         });
         findings.extend(rules.err());
     }
-    let authorities = &config.outbound.ca_file;
-    if !authorities.as_os_str().is_empty()
-        && let Err(error) = relay::tls::Trust::from_file(authorities)
-    {
-        findings.push(Finding::error(authorities, None, error.to_string(), "name a PEM file with certificates"));
-    }
+    let refused = [sending::trust(config).err(), resolver(config).err(), sending::srs_of(config).err()];
+    findings.extend(refused.into_iter().flatten().map(|error| {
+        Finding::error(&loaded.file, None, format!("{error:#}"), "see `pillarbox config explain` for the setting")
+    }));
     findings
+}
+
+/// Whether the resolver can be made: its keys are read, nobody is asked.
+fn resolver(config: &Config) -> anyhow::Result<()> {
+    let anchors = sending::trust_anchors(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { sending::resolver(config, anchors).map(|_| ()) })
 }
 
 /// A set that cannot be used, or not for long.

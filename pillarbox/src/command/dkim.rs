@@ -1,6 +1,6 @@
 //! `dkim`: the keys that sign our mail, and their way from published to active to retired (R165, P24).
 
-use super::server::ask;
+use super::server::{ask, lent_files};
 use crate::cli::{DkimAlgorithm, DkimCommand};
 use crate::config::Loaded;
 use crate::output::Output;
@@ -82,7 +82,7 @@ impl Desk<'_> {
         let signs = self.editor.table()?.of(domain).any(|entry| entry.state == State::Active);
         let state = if signs { State::Published } else { State::Active };
         let made = self.editor.add(domain, state, new)?;
-        self.tell();
+        self.tell()?;
         let keys: Vec<Value> = made.iter().map(|(file, key)| json_of(key, state, file)).collect();
         if self.output.json(&json!({ "domain": domain.as_str(), "keys": keys })) {
             return Ok(());
@@ -90,9 +90,8 @@ impl Desk<'_> {
         made.iter().for_each(|(file, _)| self.output.say(format!("made {}", file.display())));
         self.output.say(format!("\nPublish in the zone of {domain}:"));
         made.iter().for_each(|(_, key)| self.output.say(format!("  {}", key.zone_line())));
-        self.output.say("\nA server that runs already needs `pillarbox reload` to get the keys.");
         if state == State::Published {
-            self.output.say(format!("When DNS shows the records: pillarbox dkim rotate {domain} --activate"));
+            self.output.say(format!("\nWhen DNS shows the records: pillarbox dkim rotate {domain} --activate"));
         }
         Ok(())
     }
@@ -127,7 +126,7 @@ impl Desk<'_> {
     /// Second step: the next ones sign.
     fn activate(&self, domain: &Domain) -> anyhow::Result<()> {
         let done = self.editor.activate(domain)?;
-        self.tell();
+        self.tell()?;
         let names = |selectors: &[Selector]| selectors.iter().map(Selector::to_string).collect::<Vec<_>>();
         let (activated, retired) = (names(&done.activated), names(&done.retired));
         if self.output.json(&json!({ "domain": domain.as_str(), "activated": activated, "retired": retired })) {
@@ -149,7 +148,7 @@ impl Desk<'_> {
             }
             Retired::Removed => ("removed", "is removed; take its record out of the zone"),
         };
-        self.tell();
+        self.tell()?;
         let signs = self.editor.table()?.of(domain).any(|entry| entry.state == State::Active);
         let told = json!({ "domain": domain.as_str(), "selector": selector.as_str(), "done": done, "signs": signs });
         if self.output.json(&told) {
@@ -193,9 +192,13 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Tells a running server. One that cannot be told finds the edit within a second by itself.
-    fn tell(&self) {
-        let _ = ask(self.loaded, &Request::Refresh);
+    /// Hands the keys to a running server, which perhaps cannot read them itself (R14).
+    fn tell(&self) -> anyhow::Result<()> {
+        let told = || match ask(self.loaded, &Request::Status)? {
+            Some(_) => ask(self.loaded, &Request::Reload { files: lent_files(self.loaded)? }).map(|_| ()),
+            None => Ok(()),
+        };
+        told().context("the table is changed, the running server has not taken it: pillarbox reload")
     }
 }
 

@@ -19,10 +19,8 @@ use anyhow::Context;
 use dns::{Lookup, Name};
 use facts::{Facts, Wish};
 use finding::Finding;
-use relay::policy_fetch::{HttpsClient, HttpsSettings, Policies};
-use relay::tls::Trust;
+use relay::policy_fetch::Policies;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use wanted::{Line, Section};
@@ -34,7 +32,7 @@ const POLICIES_MAX: usize = 16;
 pub fn dns(loaded: &Loaded, command: &DnsCommand, output: &Output) -> anyhow::Result<ExitCode> {
     match command {
         DnsCommand::Records { domains, next_keys } => {
-            let facts = Facts::gather(&loaded.config, &Wish { domains, next_keys, mail_name: None })?;
+            let facts = Facts::gather(&loaded.config, &Wish { domains, next_keys })?;
             records(&facts, output)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -43,7 +41,7 @@ pub fn dns(loaded: &Loaded, command: &DnsCommand, output: &Output) -> anyhow::Re
             if !servers.is_empty() {
                 config.dns.servers.clone_from(servers);
             }
-            let facts = Facts::gather(&config, &Wish { domains, next_keys, mail_name: None })?;
+            let facts = Facts::gather(&config, &Wish { domains, next_keys })?;
             let lists = blocklists.iter().map(|list| Name::parse(list).with_context(|| format!("the list {list}")));
             let lists = lists.collect::<anyhow::Result<Vec<_>>>()?;
             let findings = check(&config, &facts, &lists)?;
@@ -52,9 +50,9 @@ pub fn dns(loaded: &Loaded, command: &DnsCommand, output: &Output) -> anyhow::Re
     }
 }
 
-/// The records of a new configuration, as lines of a zone file. `mail_name` is the name that clients use.
-pub fn zone_lines(config: &Config, domain: &str, mail_name: &str) -> anyhow::Result<Vec<String>> {
-    let wish = Wish { domains: &[domain.to_owned()], next_keys: &[], mail_name: Some(mail_name) };
+/// The records of a new configuration, as lines of a zone file.
+pub fn zone_lines(config: &Config, domain: &str) -> anyhow::Result<Vec<String>> {
+    let wish = Wish { domains: &[domain.to_owned()], next_keys: &[] };
     let sections = wanted::wanted(&Facts::gather(config, &wish)?)?;
     Ok(sections.iter().flat_map(|section| &section.lines).map(Line::to_string).collect())
 }
@@ -107,32 +105,17 @@ fn json_of(line: &Line) -> Value {
 
 /// Asks through the resolver of the configuration.
 fn check(config: &Config, facts: &Facts, blocklists: &[Name]) -> anyhow::Result<Vec<Finding>> {
-    let anchors = optional(&config.dns.trust_anchors)
-        .map(|file| std::fs::read_to_string(file).with_context(|| format!("dns.trust_anchors {}", file.display())))
-        .transpose()?;
-    let trust = match optional(&config.outbound.ca_file) {
-        None => Trust::of_the_system(),
-        Some(file) => Trust::from_file(file).with_context(|| format!("outbound.ca_file {}", file.display()))?,
-    };
+    let (trust, anchors) = (sending::trust(config)?, sending::trust_anchors(config)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let resolver = sending::resolver(config, anchors)?;
         let can_prove = resolver.probe(&Name::root()).await.can_prove();
         let lookup: Arc<dyn Lookup> = Arc::new(resolver);
-        let settings = HttpsSettings {
-            policy_port: config.outbound.mta_sts_port,
-            is_loopback_allowed: config.outbound.mta_sts_private_hosts,
-            ..HttpsSettings::default()
-        };
-        let client = HttpsClient::new(lookup.clone(), &trust, settings);
+        let client = sending::https(config, &lookup, &trust);
         let (policies, _) = Policies::new(lookup.clone(), client, POLICIES_MAX, None);
         let questions = ask::Questions { lookup: &lookup, can_prove, blocklists, policies: Some(&policies) };
         Ok(ask::ask(facts, &questions).await?)
     })
-}
-
-fn optional(file: &PathBuf) -> Option<&PathBuf> {
-    Some(file).filter(|file| !file.as_os_str().is_empty())
 }
 
 /// Prints findings in their order; fails when one of them is an error.

@@ -39,7 +39,7 @@ pub fn init(cli: &Cli, init: &Init, output: &Output) -> anyhow::Result<()> {
     write_tables(&setup, domain.as_str(), account.as_str(), &hash)?;
     setup.write("pillarbox.toml", &configuration(init, &setup))?;
     let loaded = super::load_file(&folder.join("pillarbox.toml"))?;
-    let records = super::dns::zone_lines(&loaded.config, domain.as_str(), &setup.mail_name)?;
+    let records = super::dns::zone_lines(&loaded.config, domain.as_str())?;
     let summary = serde_json::json!({
         "folder": folder, "account": account.as_str(), "requests": requests, "records": records,
     });

@@ -27,7 +27,7 @@ pub fn ask_running(loaded: &Loaded, request: &Request) -> anyhow::Result<Respons
 
 /// `reload`
 pub fn reload(loaded: &Loaded, output: &Output) -> anyhow::Result<()> {
-    let files = certificate_files(loaded)?;
+    let files = lent_files(loaded)?;
     if let Response::Done { notes } = ask_running(loaded, &Request::Reload { files })?
         && !output.json(&serde_json::json!({ "reloaded": true, "notes": notes }))
     {
@@ -38,7 +38,7 @@ pub fn reload(loaded: &Loaded, output: &Output) -> anyhow::Result<()> {
 }
 
 /// Texts of all files of certificates and keys, checked: who runs this command may read them, the server perhaps not (R14).
-fn certificate_files(loaded: &Loaded) -> anyhow::Result<HashMap<PathBuf, String>> {
+pub fn lent_files(loaded: &Loaded) -> anyhow::Result<HashMap<PathBuf, String>> {
     let mut files = HashMap::new();
     for set in &loaded.config.certificates {
         let pairs = set.chains.iter().zip(&set.keys);

@@ -75,8 +75,9 @@ impl Reloader {
         self.signing.refresh(Moment(self.since.elapsed()), &directory::signing::read_key_file);
     }
 
-    /// The same at once, for an edit that was just made.
+    /// The same at once, for an edit that was just made. Keys that only root can read are lent by [`Reloader::reload`].
     pub fn refresh_tables_now(&self) {
         self.directory.refresh_now();
+        self.signing.refresh(Moment(self.since.elapsed()), &directory::signing::read_key_file);
     }
 }

@@ -80,21 +80,31 @@ pub fn prepare(config: &Config, owner: Option<&Identity>) -> anyhow::Result<Prep
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow!("{}", lines.join("\n"))
     })?;
-    let trust = match &config.outbound.ca_file {
-        file if file.as_os_str().is_empty() => Trust::of_the_system(),
-        file => Trust::from_file(file).with_context(|| format!("outbound.ca_file {}", file.display()))?,
-    };
-    let trust_anchors = match &config.dns.trust_anchors {
-        file if file.as_os_str().is_empty() => None,
-        file => Some(std::fs::read_to_string(file).with_context(|| format!("dns.trust_anchors {}", file.display()))?),
-    };
     Ok(Prepared {
         signing: Arc::new(signing),
-        trust,
+        trust: trust(config)?,
         srs: srs(config, owner)?,
         submission: submission(config)?,
-        trust_anchors,
+        trust_anchors: trust_anchors(config)?,
     })
+}
+
+/// Authorities to trust.
+pub fn trust(config: &Config) -> anyhow::Result<Trust> {
+    match &config.outbound.ca_file {
+        file if file.as_os_str().is_empty() => Ok(Trust::of_the_system()),
+        file => Trust::from_file(file).with_context(|| format!("outbound.ca_file {}", file.display())),
+    }
+}
+
+/// Keys that DNSSEC validation begins with; `None`: those of the root.
+pub fn trust_anchors(config: &Config) -> anyhow::Result<Option<String>> {
+    match &config.dns.trust_anchors {
+        file if file.as_os_str().is_empty() => Ok(None),
+        file => {
+            std::fs::read_to_string(file).map(Some).with_context(|| format!("dns.trust_anchors {}", file.display()))
+        }
+    }
 }
 
 fn submission(config: &Config) -> anyhow::Result<SubmissionRules> {
@@ -273,7 +283,7 @@ pub async fn furnish(
 }
 
 /// Fetches policies and carries reports.
-fn https(config: &Config, lookup: &Arc<dyn Lookup>, trust: &Trust) -> HttpsClient {
+pub fn https(config: &Config, lookup: &Arc<dyn Lookup>, trust: &Trust) -> HttpsClient {
     let settings = HttpsSettings {
         policy_port: config.outbound.mta_sts_port,
         is_loopback_allowed: config.outbound.mta_sts_private_hosts,

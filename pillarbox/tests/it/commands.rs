@@ -134,6 +134,16 @@ fn r196_check_names_each_fault() {
     set_mode(&place.path().join("mail"), 0o755);
     check(true, "others could read all mail");
     set_mode(&place.path().join("mail"), 0o700);
+    // What keeps a start from going on is found before.
+    with("pillarbox.toml", &and("[dns]\ntrust_anchors = \"none\""), true, "dns.trust_anchors ");
+    let nonsense = "[dns]\nmode = \"validating\"\ntrust_anchors = \"accounts\"";
+    with("pillarbox.toml", &and(nonsense), true, "anchor");
+    with("pillarbox.toml", &and("[outbound]\nca_file = \"none\""), true, "outbound.ca_file ");
+    std::fs::write(folder.join("weak"), "ab\n").unwrap();
+    with("pillarbox.toml", &and("[forwarding]\nsecret_file = \"weak\""), true, "forwarding.secret_file ");
+    std::fs::write(place.path().join("mail/srs-secret"), "").unwrap();
+    check(true, "srs-secret");
+    std::fs::remove_file(place.path().join("mail/srs-secret")).unwrap();
     assert_eq!(text(&config, &["check"]), "nothing wrong\n");
     assert!(
         failure(&place.path().join("none.toml"), &["account", "list"]).contains("none.toml: error: cannot be read")

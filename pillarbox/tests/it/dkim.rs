@@ -1,7 +1,7 @@
 //! `dkim`: keys from their making to their end.
 
 use crate::commands::init;
-use crate::program::{failure, json, text};
+use crate::program::{Demo, failure, free_offset, json, text};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -85,4 +85,25 @@ fn p24_keys_change_in_three_steps() {
     let last = text(&config, &["dkim", "rotate", "example.net", "--retire", next]);
     assert!(last.contains("is not signed any more"), "{last}");
     assert_eq!(keys(&config), [pair(next, "retired")]);
+}
+
+#[test]
+fn r165_what_the_running_server_does_not_take_is_told() {
+    let place = tempfile::tempdir().unwrap();
+    let demo = Demo::start(&place.path().join("demo"), free_offset());
+    let config = demo.config();
+    text(&config, &["dkim", "key", "example.net", "--selector", "old", "--algorithm", "ed25519"]);
+    // A table that it reads with the keys is broken.
+    std::fs::write(demo.folder.join("aliases"), "broken\n").unwrap();
+    for words in [
+        &["dkim", "rotate", "example.net"][..],
+        &["dkim", "rotate", "example.net", "--activate"],
+        &["dkim", "rotate", "example.net", "--retire", "old"],
+    ] {
+        let told = failure(&config, words);
+        assert!(told.contains("the running server has not taken it: pillarbox reload: "), "{words:?}: {told}");
+        assert!(told.contains("aliases:1:"), "{words:?}: {told}");
+    }
+    assert_eq!(keys(&config).len(), 1, "the table is changed");
+    demo.server.end();
 }

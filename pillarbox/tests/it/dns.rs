@@ -43,6 +43,20 @@ fn r1_r4_r5_r7_records_are_told() {
     assert!(failure(&config, &["dns", "records", "localhost"]).contains("not a full domain"));
 }
 
+#[test]
+fn r3_the_name_for_clients_is_the_one_that_init_was_given() {
+    let place = tempfile::tempdir().unwrap();
+    let config = place.path().join("etc/pillarbox.toml");
+    let storage = place.path().join("mail").to_string_lossy().into_owned();
+    let made =
+        text(&config, &["init", "example.net", "--mail-name", "imap.example.net", "-p", "b", "--storage", &storage]);
+    let records = text(&config, &["dns", "records"]);
+    for told in [made, records] {
+        assert!(told.contains("imap.example.net.  CNAME mx.example.net.\n"), "{told}");
+        assert!(told.contains("SRV 0 1 993 imap.example.net.\n") && !told.contains("mail.example.net"), "{told}");
+    }
+}
+
 /// R8: silence is not taken for absence, and not for health.
 #[test]
 fn r8_a_check_without_dns_fails() {

@@ -461,6 +461,24 @@ fn r14_r38_privileges_are_given_up() {
         .unwrap();
     server.command(&["reload"]).unwrap();
     assert_ne!(crate::tls::fingerprint(&server, Port::Imaps, None), before);
+
+    // Keys that only root can read sign from the moment they are active, and no longer.
+    let signer = |subject: &str| {
+        let outcome = submit(&server, BRIAN, PASSWORD, subject);
+        assert_eq!(outcome.status, Some(0), "{outcome}");
+        let signature = message(&server, NOT_BRIAN, "INBOX", subject).field("DKIM-Signature").unwrap_or_default();
+        signature.split(';').find_map(|tag| tag.trim().strip_prefix("s=").map(str::to_owned))
+    };
+    assert_eq!(signer("unsigned"), None);
+    let key = ["dkim", "key", "example.net", "--algorithm", "ed25519", "--selector"];
+    server.command(&[&key[..], &["first"]].concat()).unwrap();
+    assert_eq!(signer("first").as_deref(), Some("first"));
+    server.command(&[&key[..], &["second"]].concat()).unwrap();
+    assert_eq!(signer("still the first").as_deref(), Some("first"));
+    server.command(&["dkim", "rotate", "example.net", "--activate"]).unwrap();
+    assert_eq!(signer("second").as_deref(), Some("second"));
+    server.command(&["dkim", "rotate", "example.net", "--retire", "second"]).unwrap();
+    assert_eq!(signer("none"), None);
     server.stop().unwrap();
 
     // Root without anybody to become does not serve.

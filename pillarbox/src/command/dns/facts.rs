@@ -4,12 +4,15 @@ use crate::config::{CertificateSet, Config, Protocol, TlsMode};
 use anyhow::{Context, anyhow, bail};
 use directory::edit::Editor;
 use directory::signing::{Entry, Signing, SigningKey, State, read_key_file};
-use dns::Name;
+use dns::{Name, NameError};
 use mail::Domain;
 use net::certificate::PublicHalf;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Services by which accounts read their mail.
+const READING: [&str; 2] = ["_imaps._tcp", "_pop3s._tcp"];
 
 /// Everything that decides what is to be published.
 #[derive(Debug, Clone)]
@@ -78,6 +81,16 @@ pub struct Service {
     pub names: Vec<String>,
 }
 
+impl Service {
+    /// Whether its certificate is good for a name; an asterisk stands for one label (RFC 9525 §6.3).
+    pub fn covers(&self, name: &Name) -> bool {
+        self.names.iter().any(|pattern| match pattern.strip_prefix("*.") {
+            Some(parent) => name.parent().is_some_and(|above| above.as_str() == parent),
+            None => pattern == name.as_str(),
+        })
+    }
+}
+
 /// What was asked for beyond the configuration.
 #[derive(Debug, Default)]
 pub struct Wish<'a> {
@@ -85,8 +98,6 @@ pub struct Wish<'a> {
     pub domains: &'a [String],
     /// Files of keys that will be shown on port 25.
     pub next_keys: &'a [PathBuf],
-    /// The name by which people know the server; `mail.DOMAIN` without.
-    pub mail_name: Option<&'a str>,
 }
 
 impl Facts {
@@ -96,20 +107,22 @@ impl Facts {
             .map_err(|errors| anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
         let keys = signing.all();
         let names = if wish.domains.is_empty() { hosted(config)? } else { domains_of(wish.domains)? };
-        let domains =
-            names.iter().map(|domain| one(domain, wish.mail_name, &keys)).collect::<anyhow::Result<Vec<_>>>()?;
+        let host = Name::parse(&config.host_name).with_context(|| format!("host_name {}", config.host_name))?;
+        let services = services(config)?;
+        let domains = names.iter().map(|domain| one(domain, &host, &services, &keys));
+        let domains = domains.collect::<anyhow::Result<Vec<_>>>()?;
         let further_keys = match wish.domains {
             [] => dkim_keys(keys.iter().filter(|(entry, _)| !names.iter().any(|domain| belongs(entry, domain))))?,
             _ => Vec::new(),
         };
         let sources = &config.outbound.source_addresses;
         Ok(Facts {
-            host: Name::parse(&config.host_name).with_context(|| format!("host_name {}", config.host_name))?,
+            host,
             addresses: own_addresses(config),
             sources: sources.iter().filter_map(|text| text.parse().ok()).collect(),
             has_smarthost: !config.outbound.smarthost.is_empty(),
             tls_keys: tls_keys(config, wish.next_keys)?,
-            services: services(config)?,
+            services,
             domains,
             further_keys,
         })
@@ -143,17 +156,28 @@ fn domains_of(texts: &[String]) -> anyhow::Result<Vec<Domain>> {
 
 type Loaded = (Entry, Arc<SigningKey>);
 
-fn one(domain: &Domain, mail_name: Option<&str>, keys: &[Loaded]) -> anyhow::Result<Hosted> {
+fn one(domain: &Domain, host: &Name, services: &[Service], keys: &[Loaded]) -> anyhow::Result<Hosted> {
     let name = Name::try_from(domain).with_context(|| format!("the domain {domain}"))?;
-    let mail_name = match mail_name {
-        Some(text) => Name::parse(text),
-        None => name.under("mail"),
-    };
+    let mail_name = mail_name(&name, host, services);
     Ok(Hosted {
         mail_name: mail_name.with_context(|| format!("the name of the server for clients of {domain}"))?,
         keys: dkim_keys(keys.iter().filter(|(entry, _)| belongs(entry, domain)))?,
         name,
     })
+}
+
+/// The name by which a domain's people know the server: `mail.DOMAIN`, unless the certificate that they see when they read
+/// mail has only others below the domain; best one that is not the host's (R3).
+fn mail_name(domain: &Name, host: &Name, services: &[Service]) -> Result<Name, NameError> {
+    let usual = domain.under("mail")?;
+    let read: Vec<&Service> = services.iter().filter(|service| READING.contains(&service.label)).collect();
+    if read.iter().any(|service| service.covers(&usual)) {
+        return Ok(usual);
+    }
+    let names = read.iter().flat_map(|service| &service.names).filter_map(|name| Name::parse(name).ok());
+    let is_below = |name: &Name| std::iter::successors(name.parent(), Name::parent).any(|above| above == *domain);
+    let names: Vec<Name> = names.filter(|name| !name.as_str().starts_with('*') && is_below(name)).collect();
+    Ok(names.iter().find(|name| *name != host).or(names.first()).cloned().unwrap_or(usual))
 }
 
 /// Whether a key is the domain's own, or signs for it as for one below its own.
@@ -209,8 +233,8 @@ fn services(config: &Config) -> anyhow::Result<Vec<Service>> {
         let (label, priority) = match (listener.protocol, listener.tls) {
             (Protocol::Submission, TlsMode::Implicit) => ("_submissions._tcp", 0),
             (Protocol::Submission, TlsMode::Starttls) => ("_submission._tcp", 10),
-            (Protocol::Imap, TlsMode::Implicit) => ("_imaps._tcp", 0),
-            (Protocol::Pop3, TlsMode::Implicit) => ("_pop3s._tcp", 10),
+            (Protocol::Imap, TlsMode::Implicit) => (READING[0], 0),
+            (Protocol::Pop3, TlsMode::Implicit) => (READING[1], 10),
             _ => continue,
         };
         let Some((_, port)) = listener.address.rsplit_once(':') else { continue };
@@ -277,6 +301,27 @@ pub fn is_global(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r3_the_name_for_clients_is_one_of_the_certificate() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        for (label, names, expected) in [
+            ("_imaps._tcp", "", "mail.example.net"),
+            ("_imaps._tcp", "imap.example.net", "imap.example.net"),
+            ("_pop3s._tcp", "mx.example.net pop.example.net", "pop.example.net"),
+            ("_imaps._tcp", "imap.example.net mail.example.net", "mail.example.net"),
+            ("_imaps._tcp", "*.example.net", "mail.example.net"),
+            ("_imaps._tcp", "*.in.example.net", "mail.example.net"),
+            ("_imaps._tcp", "imap.example.org example.net", "mail.example.net"),
+            ("_imaps._tcp", "mx.example.net", "mx.example.net"),
+            ("_submissions._tcp", "smtp.example.net", "mail.example.net"),
+        ] {
+            let names: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
+            let service = Service { label, priority: 0, port: 1, names };
+            let found = mail_name(&name("example.net"), &name("mx.example.net"), std::slice::from_ref(&service));
+            assert_eq!(found.unwrap(), name(expected), "{service:?}");
+        }
+    }
 
     #[test]
     fn addresses_that_everybody_can_reach() {

@@ -260,18 +260,9 @@ fn srv(facts: &Facts, hosted: &Hosted, service: &Service) -> Record {
 /// clients only, that one is told although it is an alias (not): a certificate that does not fit stops clients, an alias
 /// does not.
 fn target(host: &Name, hosted: &Hosted, service: &Service) -> Name {
-    let is_named = |name: &&Name| service.names.iter().any(|pattern| covers(pattern, name));
     let first = service.names.iter().find(|name| !name.contains('*')).and_then(|name| Name::parse(name).ok());
-    let fitting = [host, &hosted.mail_name].into_iter().find(is_named).cloned();
+    let fitting = [host, &hosted.mail_name].into_iter().find(|name| service.covers(name)).cloned();
     fitting.or(first).unwrap_or_else(|| host.clone())
-}
-
-/// Whether a name of a certificate is this one; an asterisk stands for one label (RFC 9525 §6.3).
-fn covers(pattern: &str, name: &Name) -> bool {
-    match pattern.strip_prefix("*.") {
-        Some(parent) => name.parent().is_some_and(|above| above.as_str() == parent),
-        None => pattern == name.as_str(),
-    }
 }
 
 #[cfg(test)]
