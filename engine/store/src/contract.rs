@@ -35,6 +35,9 @@ pub async fn run(make: impl Fn() -> Arc<dyn MailStore>) {
     rules::removed_accounts_are_gone(&*store).await;
     queue::recipients_are_settled_one_by_one(&*store).await;
     queue::nothing_is_queued_without_its_commit(&*store).await;
+    queue::groups_count_for_the_message_that_a_commit_begins_with(&*store).await;
+    queue::a_story_tells_of_its_end(&*store).await;
+    queue::numbers_may_be_senseless(&*store).await;
     queue::stories_are_found_and_forgotten(&*store).await;
     sessions::many_at_once(store.clone()).await;
     store.close().await.expect("closes");

@@ -167,8 +167,8 @@ pub enum Settled {
 /// One wanted alteration of the queue or of the stories of messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueChange {
-    /// Begins the story of an accepted message. The ledger counts its final recipients until the story is forgotten: for
-    /// the first that begins in a commit, every accepted group of the commit is one that is delivered.
+    /// Begins the story of an accepted message. The ledger counts its final recipients until the story is forgotten: where
+    /// it is the first change of its commit, every accepted group of the commit is one that is delivered.
     Begin {
         /// The message.
         message: QueueId,
@@ -209,7 +209,8 @@ pub enum QueueChange {
         /// How.
         how: Settled,
     },
-    /// Adds to a message's story. A story that was forgotten or never begun still takes it.
+    /// Adds to a message's story. A story that was forgotten or never begun still takes it; one that is very long takes no
+    /// further [deferral](Event::is_deferral).
     Tell {
         /// The message.
         message: QueueId,

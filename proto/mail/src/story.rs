@@ -1,6 +1,6 @@
 //! The story of a message: what happened to it, event by event, as `pillarbox why` tells it (P1).
 
-use crate::queue::{Attempt, UnixMillis};
+use crate::queue::{Attempt, Outcome, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 /// One event.
@@ -14,6 +14,16 @@ pub struct Event {
     /// What.
     #[serde(flatten)]
     pub what: Happening,
+}
+
+impl Event {
+    /// Whether it only tells that a recipient goes on waiting: of these there is no end while a message is in the queue.
+    pub fn is_deferral(&self) -> bool {
+        match &self.what {
+            Happening::Attempted(attempt) => attempt.outcome == Outcome::Deferred,
+            what => matches!(what, Happening::Deferred { .. }),
+        }
+    }
 }
 
 /// Facts of a message as it was received.

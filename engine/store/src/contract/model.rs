@@ -115,12 +115,13 @@ impl Model {
 
     /// Does what an accepted commit does to the queue.
     fn queue_changes(&mut self, commit: &Commit, answers: &[GroupOutcome]) {
-        // All of them count for the message that begins first, and for no other.
-        let mut groups = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
-        for change in &commit.queue {
+        let accepted = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+        for (place, change) in commit.queue.iter().enumerate() {
+            // All of them count for the message with which the commit begins, and for no other.
+            let groups = if place == 0 { accepted } else { 0 };
             match change {
                 QueueChange::Begin { message, discarded, events } => {
-                    self.queue.begin(*message, std::mem::take(&mut groups), u64::from(*discarded), events);
+                    self.queue.begin(*message, groups, u64::from(*discarded), events);
                 }
                 QueueChange::Enqueue { envelope, body, recipients } => {
                     self.queue.enqueue(envelope, self.bodies[body].clone(), recipients);

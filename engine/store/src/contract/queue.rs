@@ -1,7 +1,7 @@
 //! Rules of the queue and of stories.
 
 use super::*;
-use crate::queue::{Ledger, StoryQuery};
+use crate::queue::{EVENTS_WITH_DEFERRALS_MAX, Ledger, StoryQuery};
 use mail::queue::Outcome as Tried;
 use mail::{
     Address, Arrival, Attempt, EnhancedStatus, Event, Happening, Notify, QueueChange, QueueId, QueueState,
@@ -152,6 +152,65 @@ pub async fn nothing_is_queued_without_its_commit(store: &dyn MailStore) {
     assert!(store.commit(twice).await.is_err(), "a body is taken once");
     assert_eq!(store.story(again).await.expect("reads"), None);
     change(store, vec![QueueChange::Settle { message: id, number: 0, how: Settled::Delivered }]).await;
+}
+
+/// A mailbox's row of a message from the queue is no delivery of the message that begins behind it.
+pub async fn groups_count_for_the_message_that_a_commit_begins_with(store: &dyn MailStore) {
+    let [old, new, next] = [4, 5, 6].map(|number| QueueId(1_000_000 + number));
+    let staged = stage(store, b"waits\r\n", b"");
+    change(store, vec![begin(old), enqueue(old, staged.id, &["x@y.example"])]).await;
+    let row = async |queue: Vec<QueueChange>| {
+        let copy = stage(store, b"copy\r\n", b"");
+        let changes = vec![append("INBOX", copy.id)];
+        let group = Group { account: account("groups@example.net"), changes, quota: Quota::default() };
+        let answers = store.commit(Commit { groups: vec![group], together: true, queue }).await.expect("commits");
+        assert!(answers[0].is_ok());
+    };
+    row(vec![QueueChange::Settle { message: old, number: 0, how: Settled::Delivered }, begin(new)]).await;
+    let settled = Ledger { messages: 1, accepted: 1, delivered: 1, ..Ledger::default() };
+    assert_eq!(sums(store, old).await, settled);
+    assert_eq!(sums(store, new).await, Ledger { messages: 1, ..Ledger::default() });
+    row(vec![begin(next)]).await;
+    assert_eq!(sums(store, next).await, settled);
+}
+
+/// However often a message was tried, its story says how it ended (P1), and has a limit.
+pub async fn a_story_tells_of_its_end(store: &dyn MailStore) {
+    let id = QueueId(1_000_007);
+    let tell = |what| QueueChange::Tell { message: id, event: event(what) };
+    let put_off = |round: u32| match round % 2 {
+        0 => tell(Happening::Attempted(tried(Tried::Deferred, 4))),
+        _ => tell(Happening::Deferred { until: UnixMillis(9) }),
+    };
+    let end = Happening::Bounced { cause: "too long in the queue".into(), report: None };
+    let last = Happening::Attempted(tried(Tried::Failed, 5));
+    let mut queue = vec![begin(id)];
+    queue.extend((0..EVENTS_WITH_DEFERRALS_MAX + 4).map(put_off));
+    queue.extend([tell(last.clone()), tell(end.clone()), put_off(0), put_off(1)]);
+    change(store, queue).await;
+    let events = store.story(id).await.expect("reads").expect("known").events;
+    assert_eq!(events.len() as u32, 1 + EVENTS_WITH_DEFERRALS_MAX + 2);
+    assert_eq!(events[events.len() - 2..], [event(last), event(end)]);
+}
+
+/// A time or a name that is greater than any can be is taken, and costs nobody their commit.
+pub async fn numbers_may_be_senseless(store: &dyn MailStore) {
+    let (id, never) = (QueueId(1_000_008), UnixMillis(u64::MAX));
+    let staged = stage(store, b"x", b"");
+    let envelope = Box::new(QueuedEnvelope { arrived: never, ..*envelope(id) });
+    let recipients = vec![QueuedRecipient { state: QueueState::Waiting(never), ..queued(0, "x@y.example") }];
+    change(store, vec![begin(id), QueueChange::Enqueue { envelope, body: staged.id, recipients }]).await;
+    assert!(store.queued(id).await.expect("reads").is_some_and(|message| message.envelope.arrived.0 > 1 << 60));
+    let nobody = QueueId(u64::MAX);
+    assert_eq!(store.queued(nobody).await.expect("reads"), None);
+    assert_eq!(store.story(nobody).await.expect("reads"), None);
+    assert_eq!(store.queue_entries(Some((nobody, u32::MAX)), 9).await.expect("reads"), []);
+    let wait =
+        QueueChange::Wait { message: nobody, number: 0, state: QueueState::Held, attempt: None, delay_reported: false };
+    let settle = |message| QueueChange::Settle { message, number: 0, how: Settled::Discarded };
+    change(store, vec![wait, settle(nobody), settle(id)]).await;
+    let query = StoryQuery { text: None, after: never, limit: usize::MAX };
+    assert_eq!(store.stories(query).await.expect("reads"), []);
 }
 
 /// Stories are found by what they tell, and forgotten in time, but not those of what still waits.

@@ -95,8 +95,8 @@ impl Batch {
     }
 
     /// Takes up what is to become of the queue. Every body was found before.
-    fn accept_queue(&mut self, changes: &[QueueChange], offered: &Offered, mut groups: u32) {
-        for change in changes {
+    fn accept_queue(&mut self, changes: &[QueueChange], offered: &Offered, groups: u32) {
+        for (place, change) in changes.iter().enumerate() {
             let body = match change {
                 QueueChange::Enqueue { body, .. } => {
                     offered.iter().find(|(id, _)| id == body).map(|(_, staged)| staged)
@@ -108,11 +108,9 @@ impl Batch {
                 self.take_body(staged);
             }
             let blob = body.map(|staged| staged.blob);
+            // The groups are of the message with which the commit begins, if it begins with one.
+            let groups = if place == 0 { groups } else { 0 };
             self.queue.push(QueueWork { change: change.clone(), blob, groups });
-            // The groups are of the message that begins first.
-            if matches!(change, QueueChange::Begin { .. }) {
-                groups = 0;
-            }
         }
     }
 

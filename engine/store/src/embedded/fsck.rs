@@ -273,6 +273,33 @@ const CHECKS: &[Check] = &[
         repair: "UPDATE message SET size = raw FROM blob WHERE blob.id = message.blob AND size != raw",
     },
     Check {
+        what: "lines in the ledger",
+        query: "SELECT DISTINCT 'queue ' || printf('%X', message), 0, 1
+                FROM (SELECT message FROM queued UNION SELECT message FROM queued_recipient)
+                WHERE message NOT IN (SELECT message FROM ledger)",
+        repair: "INSERT INTO ledger
+                     SELECT message, (SELECT count(*) FROM queued_recipient AS q WHERE q.message = here.message), 0, 0, 0,
+                            json_array(json_object('at', unixepoch() * 1000, 'event', 'noted',
+                                                   'what', 'fsck: the beginning of its story is lost'))
+                     FROM (SELECT message FROM queued UNION SELECT message FROM queued_recipient) AS here
+                     WHERE message NOT IN (SELECT message FROM ledger)",
+    },
+    Check {
+        what: "recipients without a message",
+        query: "SELECT 'queue ' || printf('%X', message), count(*), 0 FROM queued_recipient
+                WHERE message NOT IN (SELECT message FROM queued) GROUP BY message",
+        repair: "INSERT INTO event (message, number, event)
+                     SELECT message, row_number() OVER (PARTITION BY message ORDER BY number)
+                                + coalesce((SELECT max(number) FROM event WHERE event.message = q.message), 0),
+                            json_object('at', unixepoch() * 1000, 'recipient', address, 'event', 'discarded',
+                                        'by', 'fsck: its message is not in the queue')
+                     FROM queued_recipient AS q WHERE message NOT IN (SELECT message FROM queued);
+                 UPDATE ledger SET discarded = discarded + (SELECT count(*) FROM queued_recipient AS q
+                     WHERE q.message = ledger.message)
+                 WHERE message NOT IN (SELECT message FROM queued);
+                 DELETE FROM queued_recipient WHERE message NOT IN (SELECT message FROM queued)",
+    },
+    Check {
         what: "octets of a queued message",
         query: "SELECT 'queue ' || printf('%X', message), 0, 1 FROM queued WHERE blob NOT IN (SELECT id FROM blob)",
         repair: "INSERT INTO event (message, number, event)

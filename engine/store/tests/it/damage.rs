@@ -1,6 +1,7 @@
 //! P7: damage is noticed, told, confined and repaired.
 
 use super::*;
+use mail::{Event, Happening, QueueChange, QueueId, QueueState, QueuedEnvelope, QueuedRecipient, UnixMillis};
 use rusqlite::Connection;
 
 async fn filled(folder: &Path) -> AccountName {
@@ -141,13 +142,9 @@ async fn a_broken_database_is_told() {
     }
 }
 
-/// A queued message without octets cannot be sent: it leaves the queue, is counted as thrown away, and its story says
-/// why (P1, P7).
-#[tokio::test(flavor = "multi_thread")]
-async fn a_queued_message_without_octets_leaves_the_queue_and_its_story_says_so() {
-    use mail::{Event, Happening, QueueChange, QueueId, QueueState, QueuedEnvelope, QueuedRecipient, UnixMillis};
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+/// A store with one message in its queue, for two recipients; gives its name.
+async fn queued(folder: &Path) -> QueueId {
+    let store = open(folder);
     let mut writer = store.stage().unwrap();
     writer.write(b"out\r\n").unwrap();
     let body = writer.finish(b"", b"digest".to_vec()).unwrap();
@@ -163,10 +160,9 @@ async fn a_queued_message_without_octets_leaves_the_queue_and_its_story_says_so(
         dsn_return: None,
         envelope_id: None,
     });
-    let address = mail::Address::parse("x@y.example").unwrap();
-    let recipient = QueuedRecipient {
-        number: 0,
-        recipient: mail::Recipient { address, notify: None, original: None },
+    let recipient = |number| QueuedRecipient {
+        number,
+        recipient: mail::Recipient::new(mail::Address::parse(&format!("x{number}@y.example")).unwrap()),
         via: None,
         state: QueueState::Waiting(UnixMillis(5)),
         attempts: 0,
@@ -176,11 +172,20 @@ async fn a_queued_message_without_octets_leaves_the_queue_and_its_story_says_so(
     let begun = Event { at: UnixMillis(7), recipient: None, what: Happening::Queued };
     let queue = vec![
         QueueChange::Begin { message: id, discarded: 0, events: vec![begun] },
-        QueueChange::Enqueue { envelope, body: body.id, recipients: vec![recipient] },
+        QueueChange::Enqueue { envelope, body: body.id, recipients: vec![recipient(0), recipient(1)] },
     ];
     store.commit(Commit { queue, ..Commit::default() }).await.unwrap();
     drop(body);
     store.close().await.unwrap();
+    id
+}
+
+/// A queued message without octets cannot be sent: it leaves the queue, is counted as thrown away, and its story says
+/// why (P1, P7).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queued_message_without_octets_leaves_the_queue_and_its_story_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = queued(folder.path()).await;
     std::fs::remove_file(folder.path().join("segments/00000001.seg")).unwrap();
     let report = fsck(folder.path(), true, &mut |_| {}).unwrap();
     assert!(report.repaired, "{report:?}");
@@ -189,8 +194,44 @@ async fn a_queued_message_without_octets_leaves_the_queue_and_its_story_says_so(
     assert!(store.queued(id).await.unwrap().is_none());
     let story = store.story(id).await.unwrap().unwrap();
     let ledger = story.ledger.unwrap();
-    assert_eq!((ledger.accepted, ledger.discarded), (1, 1));
+    assert_eq!((ledger.accepted, ledger.discarded), (2, 2));
     let last = &story.events.last().unwrap();
     assert!(matches!(&last.what, Happening::Discarded { by } if by.contains("fsck")), "{last:?}");
     assert!(last.at > UnixMillis(1_700_000_000_000));
+}
+
+/// Whatever is missing of a queued message, its recipients are accounted for afterwards, and the story tells of it (P1, P7).
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_the_queue_without_each_other_are_found_and_set_right() {
+    let damages = [
+        ("DELETE FROM ledger", "lines in the ledger is 0, should be 1", 2),
+        ("DELETE FROM queued", "recipients without a message is 2, should be 0", 0),
+        ("DELETE FROM queued_recipient", "number of recipients is 0, should be 1", 0),
+        ("UPDATE ledger SET accepted = 7", "number of accepted recipients is 7, should be 2", 2),
+        ("DELETE FROM ledger; DELETE FROM queued", "recipients without a message is 2, should be 0", 0),
+        ("DELETE FROM ledger; DELETE FROM queued_recipient", "lines in the ledger is 0, should be 1", 0),
+    ];
+    for (damage, line, waiting) in damages {
+        let folder = tempfile::tempdir().unwrap();
+        let id = queued(folder.path()).await;
+        Connection::open(folder.path().join("meta.db")).unwrap().execute_batch(damage).unwrap();
+        let report = fsck(folder.path(), true, &mut |_| {}).unwrap();
+        assert!(report.contradictions.iter().any(|found| found.ends_with(line)), "{damage}: {report:?}");
+        assert!(report.repaired);
+        let again = check(folder.path());
+        assert!(again.is_clean(), "{damage}: {again:?}");
+        let store = open(folder.path());
+        let audit = store.audit().await.unwrap();
+        assert!(audit.total.is_balanced() && audit.unbalanced.is_empty(), "{damage}: {audit:?}");
+        let story = store.story(id).await.unwrap().unwrap();
+        assert!(!story.events.is_empty(), "{damage}");
+        assert_eq!(story.ledger.map(|ledger| ledger.waiting), Some(waiting), "{damage}");
+        let left = store.queued(id).await.unwrap().map_or(0, |message| message.recipients.len() as u64);
+        assert_eq!(left, waiting, "{damage}");
+        if damage.ends_with("DELETE FROM queued") {
+            let ends = story.events.iter().filter(|event| matches!(event.what, Happening::Discarded { .. }));
+            let whose: Vec<_> = ends.map(|event| event.recipient.as_deref()).collect();
+            assert_eq!(whose, [Some("x0@y.example"), Some("x1@y.example")], "{damage}");
+        }
+    }
 }

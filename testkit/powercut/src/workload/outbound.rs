@@ -36,10 +36,9 @@ pub fn changes(
                 Ending::Discarded => Settled::Discarded,
             };
             let settle = |number: &u32| QueueChange::Settle { message: queued::id(*message), number: *number, how };
-            let mut changes: Vec<QueueChange> = numbers.iter().map(settle).collect();
-            changes.push(tell(&model.queue, *message));
-            changes.extend(report.iter().map(|(_, number)| begin(*number, 0)));
-            Ok(changes)
+            // The report is first, so that its row in a mailbox counts for it.
+            let begun = report.iter().map(|(_, number)| begin(*number, 0));
+            Ok(begun.chain(numbers.iter().map(settle)).chain([tell(&model.queue, *message)]).collect())
         }
         _ => Ok(Vec::new()),
     }

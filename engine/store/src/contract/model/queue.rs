@@ -1,6 +1,6 @@
 //! The model's queue, and the stories of its messages.
 
-use crate::queue::{Audit, Ledger, Story};
+use crate::queue::{Audit, EVENTS_WITH_DEFERRALS_MAX, Ledger, Story};
 use mail::{
     BlobId, Event, QueueChange, QueueEntry, QueueId, QueueState, QueuedEnvelope, QueuedMessage, QueuedRecipient,
     Settled,
@@ -81,7 +81,10 @@ impl Queue {
     }
 
     pub fn tell(&mut self, message: QueueId, event: &Event) {
-        self.tales.entry(message).or_default().later.push(event.clone());
+        let later = &mut self.tales.entry(message).or_default().later;
+        if !event.is_deferral() || later.len() < EVENTS_WITH_DEFERRALS_MAX as usize {
+            later.push(event.clone());
+        }
     }
 
     /// Forgets the stories of messages before this one, but for those that wait.

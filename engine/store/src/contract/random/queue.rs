@@ -63,6 +63,14 @@ pub fn changes(model: &Model, body: BodyId, random: &mut Random) -> Vec<QueueCha
         };
         changes.push(one_change(message, number, random));
     }
+    let is_later =
+        |change: &mut QueueChange| !matches!(change, QueueChange::Begin { .. } | QueueChange::Enqueue { .. });
+    if random.below(3) == 0
+        && let Some(first) = changes.pop_if(is_later)
+    {
+        // Then the commit's groups are of no message that begins.
+        changes.insert(0, first);
+    }
     changes
 }
 
