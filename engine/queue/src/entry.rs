@@ -2,7 +2,7 @@
 
 use crate::destination::{DestinationKey, DestinationLimits, Health, Pace};
 use crate::heap::{Heap, Links, Node};
-use crate::turns::{Standing, Turner, Turns};
+use crate::turns::{Stand, Turner, Turns};
 use mail::QueueId;
 use mail::queue::UnixMillis;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -93,14 +93,12 @@ impl Node for Entry {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) sender: SenderDigest,
-    /// When its first entry is due, while it stands anywhere.
-    pub(crate) wake: UnixMillis,
     pub(crate) destination: u32,
     /// How many entries it has, wherever they are.
     pub(crate) entries: u32,
     pub(crate) waiting: Heap,
-    pub(crate) links: Links,
-    pub(crate) standing: Standing,
+    /// Among its destination's lanes: ready when its first entry is due.
+    pub(crate) stand: Stand,
 }
 
 /// Stands for a sender. Two senders with the same digest share a lane, which harms neither much.
@@ -128,29 +126,13 @@ impl SenderDigest {
     }
 }
 
-impl Node for Lane {
-    type Key = UnixMillis;
-
-    fn key(&self) -> UnixMillis {
-        self.wake
-    }
-
-    fn links(&self) -> Links {
-        self.links
-    }
-
-    fn links_mut(&mut self) -> &mut Links {
-        &mut self.links
-    }
-}
-
 impl Turner for Lane {
-    fn standing(&self) -> Standing {
-        self.standing
+    fn stand(&self) -> &Stand {
+        &self.stand
     }
 
-    fn stand(&mut self, standing: Standing, wake: UnixMillis) {
-        (self.standing, self.wake) = (standing, wake);
+    fn stand_mut(&mut self) -> &mut Stand {
+        &mut self.stand
     }
 }
 
@@ -169,9 +151,8 @@ pub(crate) struct Destination {
     pub(crate) couriers: u32,
     /// No waiting entry is overdue before then.
     pub(crate) overdue_from: UnixMillis,
-    pub(crate) wake: UnixMillis,
-    pub(crate) links: Links,
-    pub(crate) standing: Standing,
+    /// Among all destinations: ready when it could use another courier.
+    pub(crate) stand: Stand,
 }
 
 impl Destination {
@@ -185,9 +166,7 @@ impl Destination {
             entries: 0,
             couriers: 0,
             overdue_from: UnixMillis(u64::MAX),
-            wake: UnixMillis(0),
-            links: Links::NONE,
-            standing: Standing::Out,
+            stand: Stand::OUT,
         }
     }
 
@@ -207,29 +186,13 @@ impl Destination {
     }
 }
 
-impl Node for Destination {
-    type Key = UnixMillis;
-
-    fn key(&self) -> UnixMillis {
-        self.wake
-    }
-
-    fn links(&self) -> Links {
-        self.links
-    }
-
-    fn links_mut(&mut self) -> &mut Links {
-        &mut self.links
-    }
-}
-
 impl Turner for Destination {
-    fn standing(&self) -> Standing {
-        self.standing
+    fn stand(&self) -> &Stand {
+        &self.stand
     }
 
-    fn stand(&mut self, standing: Standing, wake: UnixMillis) {
-        (self.standing, self.wake) = (standing, wake);
+    fn stand_mut(&mut self) -> &mut Stand {
+        &mut self.stand
     }
 }
 

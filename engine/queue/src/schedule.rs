@@ -7,6 +7,7 @@
 //! Destinations take turns, and within a destination senders do, so that nobody waits for somebody else's backlog. What is
 //! due, but cannot start (its destination is down, or has all the couriers it bears), is not looked at.
 
+mod claim;
 mod flush;
 mod overdue;
 mod summary;
@@ -19,7 +20,7 @@ use crate::destination::{Contact, DestinationKey, DestinationLimits, Feedback};
 use crate::entry::{Destination, Entry, Key, Lane, Place, SenderDigest, Wish, seconds};
 use crate::heap::{Heap, Links};
 use crate::plan::{RetryPlan, after};
-use crate::turns::{Standing, Turns};
+use crate::turns::{Stand, Turns};
 use mail::QueueId;
 use mail::queue::{QueueEntry, QueueState, UnixMillis};
 use std::collections::{BTreeMap, VecDeque};
@@ -355,15 +356,7 @@ impl Schedule {
             }
         };
         *self.lane_of.entry((destination, sender)).or_insert_with(|| {
-            self.lanes.insert(Lane {
-                sender,
-                wake: UnixMillis(0),
-                destination,
-                entries: 0,
-                waiting: Heap::EMPTY,
-                links: Links::NONE,
-                standing: Standing::Out,
-            })
+            self.lanes.insert(Lane { sender, destination, entries: 0, waiting: Heap::EMPTY, stand: Stand::OUT })
         })
     }
 

@@ -7,9 +7,18 @@ use crate::arena::{Arena, NONE};
 use crate::heap::{Heap, Links, Node};
 use mail::queue::UnixMillis;
 
-/// Where something that takes turns stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+/// Where something that takes turns stands. [`Turns`] alone changes it.
+#[derive(Debug)]
+pub(crate) struct Stand {
+    rank: Rank,
+    /// From when on it is or was ready.
+    wake: UnixMillis,
+    /// Its place in the ring, or among those who wait.
+    links: Links,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Rank {
     /// Nowhere: it wants nothing, or cannot have it now.
     Out,
     /// In the ring.
@@ -18,11 +27,31 @@ pub(crate) enum Standing {
     Timed,
 }
 
-/// What takes turns. Its key in the heap is [`wake`](Turner::wake).
-pub(crate) trait Turner: Node<Key = UnixMillis> {
-    fn standing(&self) -> Standing;
-    /// Sets where it stands, and from when on it is ready.
-    fn stand(&mut self, standing: Standing, wake: UnixMillis);
+impl Stand {
+    /// Nowhere.
+    pub(crate) const OUT: Stand = Stand { rank: Rank::Out, wake: UnixMillis(0), links: Links::NONE };
+}
+
+/// What takes turns.
+pub(crate) trait Turner {
+    fn stand(&self) -> &Stand;
+    fn stand_mut(&mut self) -> &mut Stand;
+}
+
+impl<T: Turner> Node for T {
+    type Key = UnixMillis;
+
+    fn key(&self) -> UnixMillis {
+        self.stand().wake
+    }
+
+    fn links(&self) -> Links {
+        self.stand().links
+    }
+
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.stand_mut().links
+    }
 }
 
 /// The ring and those who wait. The ring is linked by `next` and `prev`, from `head` to `tail`.
@@ -46,26 +75,23 @@ impl Turns {
         wake: Option<UnixMillis>,
         now: UnixMillis,
     ) {
-        let node = &mut nodes[number];
-        match (node.standing(), wake) {
-            (Standing::Out, None) => return,
-            (Standing::Ready, Some(wake)) if wake <= now => return node.stand(Standing::Ready, wake),
-            (Standing::Timed, Some(wake)) if wake == node.key() && wake > now => return,
-            (Standing::Out, Some(_)) => {}
-            (Standing::Ready, _) => self.leave_ring(nodes, number),
-            (Standing::Timed, _) => self.timed.remove(nodes, number),
+        let stand = nodes[number].stand();
+        match (stand.rank, wake) {
+            (Rank::Out, None) => return,
+            (Rank::Ready, Some(wake)) if wake <= now => return,
+            (Rank::Timed, Some(wake)) if wake == stand.wake && wake > now => return,
+            (Rank::Out, Some(_)) => {}
+            (Rank::Ready, _) => self.leave_ring(nodes, number),
+            (Rank::Timed, _) => self.timed.remove(nodes, number),
         }
-        let node = &mut nodes[number];
-        match wake {
-            None => node.stand(Standing::Out, UnixMillis(0)),
-            Some(wake) if wake <= now => {
-                node.stand(Standing::Ready, wake);
-                self.join_ring(nodes, number);
-            }
-            Some(wake) => {
-                node.stand(Standing::Timed, wake);
-                self.timed.push(nodes, number);
-            }
+        let Some(wake) = wake else { return *nodes[number].stand_mut() = Stand::OUT };
+        let stand = |rank| Stand { rank, wake, links: Links::NONE };
+        if wake <= now {
+            *nodes[number].stand_mut() = stand(Rank::Ready);
+            self.join_ring(nodes, number);
+        } else {
+            *nodes[number].stand_mut() = stand(Rank::Timed);
+            self.timed.push(nodes, number);
         }
     }
 
@@ -130,27 +156,14 @@ impl Turns {
 mod tests {
     use super::*;
 
-    struct One(Standing, UnixMillis, Links);
-
-    impl Node for One {
-        type Key = UnixMillis;
-        fn key(&self) -> UnixMillis {
-            self.1
-        }
-        fn links(&self) -> Links {
-            self.2
-        }
-        fn links_mut(&mut self) -> &mut Links {
-            &mut self.2
-        }
-    }
+    struct One(Stand);
 
     impl Turner for One {
-        fn standing(&self) -> Standing {
-            self.0
+        fn stand(&self) -> &Stand {
+            &self.0
         }
-        fn stand(&mut self, standing: Standing, wake: UnixMillis) {
-            (self.0, self.1) = (standing, wake);
+        fn stand_mut(&mut self) -> &mut Stand {
+            &mut self.0
         }
     }
 
@@ -159,7 +172,7 @@ mod tests {
         let mut nodes = Arena::new();
         let mut turns = Turns::new();
         let at = |turns: &mut Turns, nodes: &mut Arena<One>, time: u64| {
-            let number = nodes.insert(One(Standing::Out, UnixMillis(0), Links::NONE));
+            let number = nodes.insert(One(Stand::OUT));
             turns.set(nodes, number, Some(UnixMillis(time)), UnixMillis(10));
             number
         };

@@ -8,7 +8,7 @@ use queue::{
     Contact, Counts, DestinationLimits, DestinationSummary, EntryState, Errand, Feedback, Flush, Job, RateLimit,
     RetryPlan, Schedule, ScheduleSettings,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const RECIPIENTS_MAX: usize = 3;
 const WAIT_MAX_MILLIS: u64 = 8_000_000;
 const NOTICE_MILLIS: u64 = 1_200_000;
 const LIFE_MILLIS: u64 = 3_600_000;
+/// Short enough that some come of age.
+const BOUNCE_LIFE_MILLIS: u64 = 2_400_000;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -32,6 +34,7 @@ enum Step {
     Report { pick: usize, contact: Contact, fates: [Fate; RECIPIENTS_MAX] },
     Release { pick: usize },
     Overdue,
+    Claim { pick: usize },
     Advance { seconds: u64 },
     SetBack { seconds: u64 },
     Flush { what: usize },
@@ -68,8 +71,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => pick.clone().prop_map(|pick| Step::NextFor { pick }),
         7 => (pick.clone(), contact, [fate(), fate(), fate()])
             .prop_map(|(pick, contact, fates)| Step::Report { pick, contact, fates }),
-        5 => pick.prop_map(|pick| Step::Release { pick }),
+        5 => pick.clone().prop_map(|pick| Step::Release { pick }),
         2 => Just(Step::Overdue),
+        1 => pick.prop_map(|pick| Step::Claim { pick }),
         3 => (0u64..1_000).prop_map(|seconds| Step::Advance { seconds }),
         1 => prop_oneof![1u64..59, 61u64..100_000].prop_map(|seconds| Step::SetBack { seconds }),
         1 => (0usize..12).prop_map(|what| Step::Flush { what }),
@@ -97,6 +101,10 @@ struct World {
     entries: BTreeMap<(u64, u32), State>,
     couriers: Vec<Courier>,
     overdue: Vec<Job>,
+    /// Entries that were handed out as overdue before.
+    told: BTreeSet<(u64, u32)>,
+    /// Entries that were overdue when a probe failed, and were not handed out since.
+    listed: BTreeSet<(u64, u32)>,
 }
 
 /// Messages go to a destination and come from a sender by their numbers; some have recipients at two destinations.
@@ -119,6 +127,7 @@ fn settings(couriers_max: u16) -> ScheduleSettings {
         limits_of: BTreeMap::from([(destination(PACED), DestinationLimits { rate, ..limits })]),
         plan: RetryPlan {
             life: Duration::from_millis(LIFE_MILLIS),
+            bounce_life: Duration::from_millis(BOUNCE_LIFE_MILLIS),
             delay_notice: Some(Duration::from_millis(NOTICE_MILLIS)),
             ..RetryPlan::default()
         },
@@ -135,6 +144,8 @@ impl World {
             entries: BTreeMap::new(),
             couriers: Vec::new(),
             overdue: Vec::new(),
+            told: BTreeSet::new(),
+            listed: BTreeSet::new(),
         }
     }
 
@@ -177,6 +188,9 @@ impl World {
                 assert_eq!(self.schedule.insert(&row, &destination(route(message, number)), now), is_new);
                 let state = if held { State::Held } else { State::Waiting(due) };
                 self.entries.entry((message, number)).or_insert(state);
+                if is_new {
+                    self.told.remove(&(message, number));
+                }
             }
             Step::Remove { pick } => {
                 let Some(key) = self.pick(pick) else { return };
@@ -204,12 +218,8 @@ impl World {
                 let courier = self.couriers.swap_remove(place);
                 self.schedule.release(&destination(courier.destination), now);
             }
-            Step::Overdue => {
-                if let Some(job) = self.schedule.overdue(now) {
-                    self.check_overdue(&job);
-                    self.overdue.push(job);
-                }
-            }
+            Step::Overdue => self.overdue(),
+            Step::Claim { pick } => self.claim(pick),
             Step::Advance { seconds } => self.now += seconds * 1_000,
             Step::SetBack { seconds } => self.now -= seconds * 1_000,
             Step::Flush { what } => self.flush(what),
@@ -245,6 +255,22 @@ impl World {
             (known, QueueState::Held) => *known = State::Held,
             (known, QueueState::Waiting(due)) => *known = State::Waiting(due.0.min(self.now + WAIT_MAX_MILLIS)),
         }
+    }
+
+    /// Whatever waits or is held can be claimed, and nobody else takes it then.
+    fn claim(&mut self, pick: usize) {
+        let Some(key) = self.pick(pick) else { return };
+        self.told_time();
+        let job = self.schedule.claim(QueueId(key.0), key.1, self.now());
+        let (due, hold) = match self.entries[&key] {
+            State::InFlight { .. } => return assert_eq!(job, None),
+            State::Waiting(due) => (due, false),
+            State::Held => (self.now, true),
+        };
+        let job = job.expect("in no job");
+        assert_eq!((job.message.0, &job.recipients[..], job.errand), (key.0, &[key.1][..], Errand::Overdue));
+        self.entries.insert(key, State::InFlight { due, hold, remove: false });
+        self.overdue.push(job);
     }
 
     fn next(&mut self) -> Option<Job> {
@@ -325,16 +351,40 @@ impl World {
         number
     }
 
-    fn check_overdue(&mut self, job: &Job) {
+    /// Those that were overdue when a probe failed are handed out, as long as they are overdue and their destination is
+    /// down.
+    fn overdue(&mut self) {
+        self.told_time();
+        self.listed = self.listed.iter().copied().filter(|key| self.is_overdue(*key)).collect();
+        let Some(job) = self.schedule.overdue(self.now()) else {
+            assert!(self.listed.is_empty(), "{:?} are forgotten", self.listed);
+            return;
+        };
         assert_eq!(job.errand, Errand::Overdue);
+        assert!((1..=RECIPIENTS_MAX).contains(&job.recipients.len()));
+        assert!(job.recipients.is_sorted_by(|a, b| a < b));
         for recipient in &job.recipients {
             let key = (job.message.0, *recipient);
+            assert_eq!(job.destination, destination(route(key.0, key.1)));
+            assert!(self.is_overdue(key), "{key:?} is {:?}", self.entries[&key]);
             let State::Waiting(due) = self.entries[&key] else { panic!("{key:?} is {:?}", self.entries[&key]) };
-            assert_ne!(self.down_until(route(key.0, key.1)), 0);
-            let least = if sender(key.0) == 0 { 5 * 24 * 3_600_000 } else { NOTICE_MILLIS };
-            assert!(self.now - START.0 >= least);
             self.entries.insert(key, State::InFlight { due, hold: false, remove: false });
+            self.listed.remove(&key);
+            self.told.insert(key);
         }
+        self.overdue.push(job);
+    }
+
+    /// Whether an entry waits past a date of the plan for a destination that is down: once for the notice, which bounces
+    /// have none of, and after its life.
+    fn is_overdue(&self, key: (u64, u32)) -> bool {
+        let least = match (sender(key.0), self.told.contains(&key)) {
+            (0, _) => BOUNCE_LIFE_MILLIS,
+            (_, false) => NOTICE_MILLIS,
+            (_, true) => LIFE_MILLIS,
+        };
+        let waits = matches!(self.entries.get(&key), Some(State::Waiting(_)));
+        waits && self.down_until(route(key.0, key.1)) != 0 && self.now >= START.0 + least
     }
 
     fn report_any(&mut self, pick: usize, contact: Contact, fates: [Fate; RECIPIENTS_MAX]) {
@@ -351,6 +401,7 @@ impl World {
         self.told_time();
         let now = self.now;
         let (message, errand) = (job.message, job.errand);
+        let number = (0..DESTINATIONS).find(|number| destination(*number) == job.destination).expect("known");
         let mut results = vec![(9, None)];
         for (number, fate) in job.recipients.iter().zip(fates) {
             let key = (message.0, *number);
@@ -377,6 +428,9 @@ impl World {
             Feedback::Down(until) => {
                 assert!(contact == Contact::Failed && (now + 300_000..=now + 4_000_000).contains(&until.0));
                 assert_ne!(errand, Errand::Overdue);
+                let here = self.entries.keys().copied().filter(|key| route(key.0, key.1) == number);
+                let overdue: Vec<_> = here.filter(|key| self.is_overdue(*key)).collect();
+                self.listed.extend(overdue);
             }
             Feedback::Up => assert!(contact == Contact::Reached && errand != Errand::Overdue),
             Feedback::None => {}
@@ -393,7 +447,7 @@ impl World {
             0 => (Flush::All, Box::new(|_, _| true)),
             1 => (Flush::Destination(&key), Box::new(|m, n| route(m, n) == what % DESTINATIONS)),
             2 => (Flush::Sender(names[what % 3]), Box::new(|m, _| sender(m) == what % 3)),
-            _ => (Flush::Message(QueueId(message)), Box::new(|m, _| m == message)),
+            _ => (Flush::Recipients(QueueId(message), &[0, 2, 4]), Box::new(|m, n| m == message && n % 2 == 0)),
         };
         let mut count = 0;
         for ((message, number), state) in &mut self.entries {
