@@ -6,7 +6,7 @@ use directory::{NextHop, Transport};
 use dns::{Failure, Mx, Name, Typed, mx};
 use mail::queue::Outcome;
 use mail::{Attempt, Domain, EnhancedStatus};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use transport_security::dane;
 use transport_security::{Demand, Level, MxSecurity};
@@ -186,20 +186,29 @@ impl Relay {
         if better.is_empty() {
             return Err(loops(of));
         }
+        better.retain(|mx| is_host_name(&mx.exchange));
+        if better.is_empty() {
+            // A mistake that may be mended, like an exchanger without address.
+            return Err(finding(
+                Outcome::Deferred,
+                (4, 4, 4),
+                &format!("the MX records of {of} name addresses, not hosts"),
+            ));
+        }
         let dice = std::hash::RandomState::new();
         better.sort_by_cached_key(|mx| {
             use std::hash::BuildHasher;
             (mx.preference, dice.hash_one(mx.exchange.as_str()))
         });
         better.truncate(self.settings.hosts_max.max(1));
-        Ok(better.into_iter().map(|mx| place_of(&mx.exchange)).collect())
+        Ok(better.into_iter().map(|mx| Place::Host(mx.exchange.clone())).collect())
     }
 }
 
-/// Some domains publish addresses where a host should be named (RFC 5321 §5.1 forbids it); they look like names and
-/// have no address, which the connection finds out.
-fn place_of(exchange: &Name) -> Place {
-    Place::Host(exchange.clone())
+/// RFC 5321 §5.1: an MX record names a host. An address in its place is none (RFC 1123 §2.1), though some resolvers make up
+/// a record for it.
+fn is_host_name(exchange: &Name) -> bool {
+    exchange.as_str().parse::<Ipv4Addr>().is_err()
 }
 
 fn single(hop: &NextHop, port: u16, demand: Demand) -> Result<Hosts, Attempt> {
@@ -258,6 +267,12 @@ mod tests {
         bad.example      SERVFAIL
         forged.example   BOGUS
         mx.own.example   A 192.0.2.2
+        some.example     MX 5 192.0.2.3
+        some.example     MX 10 192.0.2.host.example
+        address.example  MX 10 192.0.2.3
+        192.0.2.3        A 192.0.2.3
+        $insecure
+        forgeable.example MX 10 192.0.2.3
     ";
 
     async fn places(domain: &str) -> Result<Vec<String>, String> {
@@ -294,6 +309,16 @@ mod tests {
             let attempt = relay(ZONE, 25).hosts(&transport, &far, Demand::Ordinary).await.unwrap_err();
             assert_eq!((attempt.outcome, attempt.status.to_string().as_str()), (Outcome::Deferred, "4.3.5"));
             assert!(attempt.text.contains(next_hop), "{}", attempt.text);
+        }
+    }
+
+    /// RFC 5321 §5.1.
+    #[tokio::test]
+    async fn an_address_is_no_exchanger() {
+        assert_eq!(places("some.example").await.unwrap(), ["192.0.2.host.example"]);
+        for domain in ["address.example", "forgeable.example"] {
+            let expected = format!("Deferred 4.4.4 the MX records of {domain} name addresses, not hosts");
+            assert_eq!(places(domain).await.unwrap_err(), expected);
         }
     }
 
