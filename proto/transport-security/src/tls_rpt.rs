@@ -10,7 +10,7 @@ pub mod tally;
 
 use crate::dane;
 use crate::fields;
-use crate::mta_sts::Policy;
+use crate::mta_sts::{MxPattern, Policy};
 use dns::{Name, Tlsa};
 use mail::Address;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub const REASON_OCTETS_MAX: usize = 200;
 const POLICY_RECORDS_MAX: usize = 32;
 /// Longest data of a record that a report repeats, in octets: a certificate in full.
 const POLICY_RECORD_OCTETS_MAX: usize = 4_096;
+/// Patterns of hosts of an MTA-STS policy that a report repeats.
+const POLICY_HOSTS_MAX: usize = 32;
 
 /// The name of the record in which a domain asks for reports (RFC 8460 §3). `None` when it would be too long.
 pub fn record_name(domain: &Name) -> Option<Name> {
@@ -189,10 +191,12 @@ impl AppliedPolicy {
         AppliedPolicy { kind: PolicyKind::Tlsa, domain: base.to_string(), text, mx_hosts: Vec::new() }
     }
 
-    /// MTA-STS.
+    /// MTA-STS, with the first of the hosts that the policy allows.
     pub fn sts(domain: &Name, policy: &Policy) -> AppliedPolicy {
-        let mx_hosts = policy.mx.iter().map(|pattern| pattern.to_string()).collect();
-        AppliedPolicy { kind: PolicyKind::Sts, domain: domain.to_string(), text: policy.lines(), mx_hosts }
+        let mx: Vec<MxPattern> = policy.mx.iter().take(POLICY_HOSTS_MAX).cloned().collect();
+        let mx_hosts = mx.iter().map(MxPattern::to_string).collect();
+        let text = Policy { mx, ..*policy }.lines();
+        AppliedPolicy { kind: PolicyKind::Sts, domain: domain.to_string(), text, mx_hosts }
     }
 
     /// MTA-STS that was announced and could not be had.
@@ -303,6 +307,10 @@ mod tests {
         let applied = AppliedPolicy::sts(&name, &Policy::parse(text).unwrap());
         assert_eq!(applied.text, ["version: STSv1", "mode: testing", "mx: *.example.net", "max_age: 5"]);
         assert_eq!(applied.mx_hosts, ["*.example.net"]);
+        let text = format!("version: STSv1\nmode: testing\n{}max_age: 5\n", "mx: a.example.net\n".repeat(100));
+        let applied = AppliedPolicy::sts(&name, &Policy::parse(text.as_bytes()).unwrap());
+        assert_eq!((applied.text.len(), applied.mx_hosts.len()), (3 + POLICY_HOSTS_MAX, POLICY_HOSTS_MAX));
+        assert_eq!(applied.text.last().map(String::as_str), Some("max_age: 5"));
     }
 
     #[test]

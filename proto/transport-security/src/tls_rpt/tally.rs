@@ -15,10 +15,30 @@ pub const POLICIES_PER_DOMAIN_MAX: usize = 50;
 /// Kinds of failures of one policy in a day. Further kinds count in the total only.
 pub const FAILURES_PER_POLICY_MAX: usize = 100;
 
+/// What all policies and failures of a day may take, in octets of memory, about. Where it is used up, sessions under a policy
+/// that was not seen before are not counted, and kinds of failures that were not seen before count in the total only.
+pub const OCTETS_MAX: usize = 16 * 1024 * 1024;
+
 /// What was counted. It can be written down and read back, so that a restart loses nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct Tally {
     domains: BTreeMap<String, Vec<PolicyTally>>,
+    /// What the policies and their failures take, of [`OCTETS_MAX`].
+    #[serde(skip)]
+    octets: usize,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    domains: BTreeMap<String, Vec<PolicyTally>>,
+}
+
+impl From<Stored> for Tally {
+    fn from(Stored { domains }: Stored) -> Tally {
+        let octets = domains.values().flatten().map(PolicyTally::octets).sum();
+        Tally { domains, octets }
+    }
 }
 
 /// The sessions under one policy.
@@ -35,12 +55,9 @@ pub struct PolicyTally {
 }
 
 impl PolicyTally {
-    fn add(&mut self, session: FailedSession, sessions: u64) {
-        if let Some((_, count)) = self.details.iter_mut().find(|(known, _)| *known == session) {
-            *count = count.saturating_add(sessions);
-        } else if self.details.len() < FAILURES_PER_POLICY_MAX {
-            self.details.push((session, sessions));
-        }
+    fn octets(&self) -> usize {
+        octets_of_policy(&self.policy)
+            + self.details.iter().map(|(session, _)| octets_of_failure(session)).sum::<usize>()
     }
 }
 
@@ -53,16 +70,20 @@ impl Tally {
     /// Counts a session with TLS as the policy wants it. `domain` is the one that reports go to: the recipient's, or that
     /// of the smarthost.
     pub fn succeeded(&mut self, domain: &Name, policy: &AppliedPolicy) {
-        if let Some(entry) = self.entry(domain, policy) {
+        if let Some((entry, _)) = self.entry(domain, policy) {
             entry.successes = entry.successes.saturating_add(1);
         }
     }
 
     /// Counts a session that failed, or would have.
     pub fn failed(&mut self, domain: &Name, policy: &AppliedPolicy, session: FailedSession) {
-        let Some(entry) = self.entry(domain, policy) else { return };
+        let Some((entry, octets)) = self.entry(domain, policy) else { return };
         entry.failures = entry.failures.saturating_add(1);
-        entry.add(session, 1);
+        if let Some((_, count)) = entry.details.iter_mut().find(|(known, _)| *known == session) {
+            *count = count.saturating_add(1);
+        } else if entry.details.len() < FAILURES_PER_POLICY_MAX && take(octets, octets_of_failure(&session)) {
+            entry.details.push((session, 1));
+        }
     }
 
     /// The domains with sessions, in order.
@@ -77,7 +98,8 @@ impl Tally {
 
     /// Forgets a domain, whose report is out.
     pub fn remove(&mut self, domain: &str) {
-        self.domains.remove(domain);
+        let removed = self.domains.remove(domain).unwrap_or_default();
+        self.octets -= removed.iter().map(PolicyTally::octets).sum::<usize>();
     }
 
     /// Whether nothing is counted.
@@ -85,36 +107,45 @@ impl Tally {
         self.domains.is_empty()
     }
 
-    /// Adds what was counted elsewhere for the same day, within the limits.
-    pub fn merge(&mut self, other: Tally) {
-        for (domain, policies) in other.domains {
-            let Ok(domain) = Name::parse(&domain) else { continue };
-            for tally in policies {
-                let Some(entry) = self.entry(&domain, &tally.policy) else { continue };
-                entry.successes = entry.successes.saturating_add(tally.successes);
-                entry.failures = entry.failures.saturating_add(tally.failures);
-                for (session, sessions) in tally.details {
-                    entry.add(session, sessions);
-                }
+    /// Where sessions of a domain under a policy are counted, and what is taken of [`OCTETS_MAX`].
+    fn entry(&mut self, domain: &Name, policy: &AppliedPolicy) -> Option<(&mut PolicyTally, &mut usize)> {
+        let known = self.domains.get(domain.as_str());
+        let index = known.and_then(|policies| policies.iter().position(|tally| tally.policy == *policy));
+        if index.is_none() {
+            let has_room = match known {
+                Some(policies) => policies.len() < POLICIES_PER_DOMAIN_MAX,
+                None => self.domains.len() < DOMAINS_MAX,
+            };
+            if !has_room || !take(&mut self.octets, octets_of_policy(policy)) {
+                return None;
             }
-        }
-    }
-
-    fn entry(&mut self, domain: &Name, policy: &AppliedPolicy) -> Option<&mut PolicyTally> {
-        if !self.domains.contains_key(domain.as_str()) && self.domains.len() >= DOMAINS_MAX {
-            return None;
         }
         let policies = self.domains.entry(domain.as_str().to_owned()).or_default();
-        let index = match policies.iter().position(|tally| tally.policy == *policy) {
-            Some(index) => index,
-            None if policies.len() < POLICIES_PER_DOMAIN_MAX => {
-                policies.push(PolicyTally { policy: policy.clone(), successes: 0, failures: 0, details: Vec::new() });
-                policies.len() - 1
-            }
-            None => return None,
-        };
-        policies.get_mut(index)
+        let index = index.unwrap_or_else(|| {
+            policies.push(PolicyTally { policy: policy.clone(), successes: 0, failures: 0, details: Vec::new() });
+            policies.len() - 1
+        });
+        Some((policies.get_mut(index)?, &mut self.octets))
     }
+}
+
+/// Takes so many octets more, if there is room for them.
+fn take(octets: &mut usize, more: usize) -> bool {
+    let has_room = *octets + more <= OCTETS_MAX;
+    if has_room {
+        *octets += more;
+    }
+    has_room
+}
+
+fn octets_of_policy(policy: &AppliedPolicy) -> usize {
+    let lines = policy.text.iter().chain(&policy.mx_hosts);
+    size_of::<PolicyTally>() + policy.domain.len() + lines.map(|line| size_of::<String>() + line.len()).sum::<usize>()
+}
+
+fn octets_of_failure(session: &FailedSession) -> usize {
+    let texts = [&session.receiving_host, &session.receiving_helo, &session.reason];
+    size_of::<(FailedSession, u64)>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -124,6 +155,10 @@ mod tests {
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
+    }
+
+    fn numbered(number: usize) -> Name {
+        name(&format!("n{number}.example"))
     }
 
     #[test]
@@ -143,11 +178,10 @@ mod tests {
         assert_eq!(counted[1].details.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [3, 1]);
         let text = serde_json::to_string(&tally).unwrap();
         assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), tally);
-        let mut twice = tally.clone();
-        twice.merge(tally);
-        assert_eq!(twice.of("example.net")[1].details[0].1, 6);
-        assert_eq!(twice.domains().collect::<Vec<_>>(), ["example.net"]);
-        assert!(twice.of("example.com").is_empty());
+        assert_eq!(tally.domains().collect::<Vec<_>>(), ["example.net"]);
+        assert!(tally.of("example.com").is_empty());
+        tally.remove("example.net");
+        assert_eq!(tally, Tally::new());
     }
 
     #[test]
@@ -162,14 +196,41 @@ mod tests {
         assert_eq!(tally.of("example.net")[0].details.len(), FAILURES_PER_POLICY_MAX);
         assert_eq!(tally.of("example.net")[0].failures, FAILURES_PER_POLICY_MAX as u64 + 5);
         for number in 0..POLICIES_PER_DOMAIN_MAX + 5 {
-            tally.succeeded(&domain, &AppliedPolicy::none(&name(&format!("n{number}.example"))));
+            tally.succeeded(&domain, &AppliedPolicy::none(&numbered(number)));
         }
         assert_eq!(tally.of("example.net").len(), POLICIES_PER_DOMAIN_MAX);
         for number in 0..DOMAINS_MAX + 5 {
-            tally.succeeded(&name(&format!("n{number}.example")), &none);
+            tally.succeeded(&numbered(number), &none);
         }
         assert_eq!(tally.domains().count(), DOMAINS_MAX);
         tally.succeeded(&domain, &none);
         assert_eq!(tally.of("example.net")[0].successes, 1, "who is known goes on being counted");
+    }
+
+    /// However many domains a peer has, and however large its policies and failures are.
+    #[test]
+    fn all_of_it_together_has_a_limit() {
+        let mut tally = Tally::new();
+        let large =
+            |number: usize| AppliedPolicy { text: vec!["x".repeat(200_000)], ..AppliedPolicy::none(&numbered(number)) };
+        let failed = |number: usize| FailedSession::new(ResultType::ValidationFailure, &format!("{number:0199}"));
+        let numbers = 0..1_000;
+        for number in numbers.clone() {
+            tally.failed(&numbered(number % 100), &large(number), failed(number));
+        }
+        let counted: Vec<&PolicyTally> = tally.domains.values().flatten().collect();
+        assert!((70..100).contains(&counted.len()), "{}", counted.len());
+        assert!(tally.domains().all(|domain| !tally.of(domain).is_empty()), "no domain without a policy");
+        assert_eq!(counted.iter().map(|tally| tally.octets()).sum::<usize>(), tally.octets);
+        // What small things find room beside the large ones is bounded as well, and goes on being counted.
+        let none = AppliedPolicy::none(&numbered(0));
+        for number in numbers.clone().flat_map(|number| std::iter::repeat_n(number, 100)) {
+            tally.failed(&numbered(number), &none, failed(number));
+        }
+        assert!(tally.octets <= OCTETS_MAX && tally.octets + 1_000 > OCTETS_MAX, "{}", tally.octets);
+        assert_eq!(tally.of("n0.example")[1].failures, 100);
+        tally.remove("n0.example");
+        tally.succeeded(&numbered(5_000), &large(0));
+        assert_eq!(tally.of("n5000.example").len(), 1, "what is reported makes room");
     }
 }
