@@ -10,12 +10,13 @@ pub mod dane;
 mod fields;
 pub mod mta_sts;
 mod protection;
+mod reference_name;
 pub mod tls_rpt;
 mod tlsa_search;
 
 pub use dane::NextHop;
 pub use protection::{
-    Circumstances, Decision, Demand, Level, MxSecurity, Observation, Protection, ReferenceName, Unmet, WebpkiReason,
-    decide,
+    Circumstances, Decision, Demand, Level, MxSecurity, Observation, Protection, Unmet, WebpkiReason, decide,
 };
+pub use reference_name::ReferenceName;
 pub use tlsa_search::{TlsaFinding, TlsaSearch};

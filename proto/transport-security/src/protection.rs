@@ -2,11 +2,11 @@
 
 use crate::dane::{self, NextHop};
 use crate::mta_sts::{Mode, Policy};
+use crate::reference_name::ReferenceName;
 use crate::tls_rpt::{AppliedPolicy, ResultType};
 use crate::tlsa_search::TlsaFinding;
 use dns::{Failure, Name, Tlsa};
 use mail::EnhancedStatus;
-use std::fmt;
 
 /// What is known about a host before it is connected to.
 #[derive(Debug, Clone)]
@@ -60,52 +60,6 @@ pub enum Level {
     Names(Vec<ReferenceName>),
     /// A certificate or key with one of these digests, from [`dane::fingerprint`].
     Fingerprint(Vec<Tlsa>),
-}
-
-/// A name that a certificate may carry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReferenceName {
-    /// This host; a wildcard of the certificate may stand for its first label.
-    Host(Name),
-    /// Any host below this domain, written `.domain`.
-    Below(Name),
-}
-
-impl ReferenceName {
-    /// Takes a host, or a domain with a dot before it.
-    pub fn parse(text: &str) -> Option<ReferenceName> {
-        let (name, make): (_, fn(Name) -> ReferenceName) = match text.strip_prefix('.') {
-            Some(domain) => (domain, ReferenceName::Below),
-            None => (text, ReferenceName::Host),
-        };
-        Name::parse(name).ok().filter(|name| !name.is_root() && !name.as_str().contains('*')).map(make)
-    }
-
-    /// Whether a name of a certificate, perhaps with `*` as its first label, fits (RFC 7672 §3.2.3).
-    pub fn fits(&self, presented: &str) -> bool {
-        let (wildcard, presented) = match presented.strip_prefix("*.") {
-            Some(parent) => (true, parent),
-            None => (false, presented),
-        };
-        let Ok(presented) = Name::parse(presented) else { return false };
-        if presented.is_root() || presented.as_str().contains('*') {
-            return false;
-        }
-        match self {
-            ReferenceName::Host(host) if wildcard => host.parent().is_some_and(|parent| parent == presented),
-            ReferenceName::Host(host) => presented == *host,
-            ReferenceName::Below(domain) => presented.is_within(domain) && (wildcard || presented != *domain),
-        }
-    }
-}
-
-impl fmt::Display for ReferenceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReferenceName::Host(name) => write!(f, "{name}"),
-            ReferenceName::Below(name) => write!(f, ".{name}"),
-        }
-    }
 }
 
 /// What a message wants (RFC 8689).
@@ -193,7 +147,8 @@ pub struct Decision {
     pub observe: Option<Observation>,
     /// The policy that was applied, for the report.
     pub applied: AppliedPolicy,
-    /// Whether the message demands TLS, and the server must announce REQUIRETLS as well (RFC 8689 §4.2.1).
+    /// Whether the message demands TLS, and goes back where it falls short. That the server announces REQUIRETLS as well is
+    /// for the session to see (RFC 8689 §4.2.1).
     pub require_tls: bool,
 }
 
@@ -204,8 +159,6 @@ pub enum Unmet {
     NoStartTls,
     /// The handshake failed, or the certificate is not what it must be.
     Handshake,
-    /// The peer does not announce REQUIRETLS.
-    NoRequireTls,
 }
 
 impl Decision {
@@ -214,8 +167,6 @@ impl Decision {
     /// were tried (RFC 8689 §4.2.1).
     pub fn status_when(&self, unmet: Unmet) -> Option<EnhancedStatus> {
         match (&self.protection, unmet, self.require_tls) {
-            (_, Unmet::NoRequireTls, true) => Some(REQUIRETLS_NEEDED),
-            (_, Unmet::NoRequireTls, false) => None,
             (Protection::Clear | Protection::Opportunistic, _, _) => None,
             (Protection::Refuse { status, .. }, _, _) => Some(*status),
             (_, _, true) => Some(ENCRYPTION_NEEDED),
@@ -248,9 +199,10 @@ impl Decision {
 /// A message with `TLS-Required: No` is under the row "none, no" of the table whatever is published (RFC 8689 §4.2.2); what
 /// the configuration demands remains.
 ///
-/// A message with REQUIRETLS is refused for good where the level is `Clear`, and where the name of the host is proved by
-/// neither MX records nor an MTA-STS policy, in testing or not (RFC 8689 §4.2.1). What would be opportunistic or
-/// unauthenticated becomes a trusted certificate for the host. Refusals that the table calls temporary remain so.
+/// A message with REQUIRETLS is refused for good where the level is `Clear`, where the name of the host is proved by
+/// neither MX records nor an MTA-STS policy, in testing or not (RFC 8689 §4.2.1), and where a host without a name is not
+/// authenticated by the configuration. What else would be opportunistic or unauthenticated becomes a trusted certificate for
+/// the host. Refusals that the table calls temporary remain so.
 pub fn decide(circumstances: &Circumstances<'_>) -> Decision {
     let sts = circumstances.sts.filter(|policy| policy.mode != Mode::None);
     let published = Published::of(circumstances, sts);
@@ -418,6 +370,9 @@ fn with_require_tls(protection: Protection, circumstances: &Circumstances<'_>, s
         Protection::Refuse { .. } => protection,
         Protection::Clear => refuse("the message demands TLS, which is switched off for this destination"),
         _ if !is_host_proved => refuse("the message demands TLS to a host whose name is proved, and this one's is not"),
+        Protection::Opportunistic | Protection::Encrypted if circumstances.host.is_none() => {
+            refuse("the message demands TLS to a host whose name is proved, and an address has none")
+        }
         Protection::Opportunistic | Protection::Encrypted => webpki_for_host(circumstances, WebpkiReason::RequireTls),
         Protection::Dane { .. } | Protection::Webpki { .. } | Protection::Fingerprint { .. } => protection,
     }
@@ -429,8 +384,6 @@ const FEATURE_MISSING: EnhancedStatus = EnhancedStatus::new(4, 7, 4);
 const CRYPTOGRAPHIC_FAILURE: EnhancedStatus = EnhancedStatus::new(4, 7, 5);
 /// RFC 8689 §4.2.1: encryption needed.
 const ENCRYPTION_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 10);
-/// RFC 8689 §4.2.1: REQUIRETLS support required.
-const REQUIRETLS_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 30);
 
 #[cfg(test)]
 mod tests {
@@ -692,11 +645,16 @@ mod tests {
     #[test]
     fn addresses_have_no_names() {
         let next_hop = NextHop::plain(name("example.net"));
+        let names = || Level::Names(vec![ReferenceName::Host(name("mx.example.net"))]);
         for (level, demand, expected) in [
             (Level::Published, Demand::Ordinary, "opportunistic"),
             (Level::Encrypted, Demand::Ordinary, "encrypted"),
             (Level::Verify, Demand::Ordinary, "refuse for now"),
-            (Level::Published, Demand::Required, "refuse for now"),
+            // RFC 8689 §4.2.1: no later try would prove a name.
+            (Level::Published, Demand::Required, "refuse"),
+            (Level::Encrypted, Demand::Required, "refuse"),
+            (names(), Demand::Required, "webpki"),
+            (Level::Fingerprint(Vec::new()), Demand::Required, "fingerprint"),
         ] {
             let decision = decide(&Circumstances {
                 next_hop: &next_hop,
@@ -708,6 +666,10 @@ mod tests {
                 demand,
             });
             assert_eq!(word(&decision), expected, "{level:?}");
+            if expected == "refuse" {
+                let Protection::Refuse { status, .. } = decision.protection else { panic!() };
+                assert_eq!(status, EnhancedStatus::new(5, 7, 10));
+            }
         }
     }
 
@@ -726,39 +688,7 @@ mod tests {
         assert_eq!(status(&TlsaFinding::Absent, ordinary, Unmet::Handshake), None);
         assert_eq!(status(&TlsaFinding::Absent, required, Unmet::NoStartTls), text("5.7.10"));
         assert_eq!(status(&present(3), required, Unmet::Handshake), text("5.7.10"));
-        assert_eq!(status(&present(3), required, Unmet::NoRequireTls), text("5.7.30"));
-        assert_eq!(status(&present(3), ordinary, Unmet::NoRequireTls), None);
         let failed = TlsaFinding::Failed(Failure::Failed("x".into()));
         assert_eq!(status(&failed, ordinary, Unmet::Handshake), text("4.7.5"));
-    }
-
-    /// RFC 7672 §3.2.3.
-    #[test]
-    fn names_of_certificates() {
-        let host = ReferenceName::parse("mx1.example.com").unwrap();
-        let below = ReferenceName::parse(".example.com").unwrap();
-        for (presented, fits_host, fits_below) in [
-            ("mx1.example.com", true, true),
-            ("MX1.Example.COM", true, true),
-            ("*.example.com", true, true),
-            ("*.mx1.example.com", false, true),
-            ("a.mx1.example.com", false, true),
-            ("example.com", false, false),
-            ("*.com", false, false),
-            ("*", false, false),
-            ("mx*.example.com", false, false),
-            ("*.*.example.com", false, false),
-            ("*.badexample.com", false, false),
-            ("mx1.example.com.evil.example", false, false),
-            ("", false, false),
-            ("mx1.example.com\0", false, false),
-        ] {
-            assert_eq!(host.fits(presented), fits_host, "{presented}");
-            assert_eq!(below.fits(presented), fits_below, "{presented}");
-        }
-        for text in ["", ".", "*.example.com", ".*.example.com", "a b"] {
-            assert_eq!(ReferenceName::parse(text), None, "{text}");
-        }
-        assert_eq!((host.to_string(), below.to_string()), ("mx1.example.com".to_owned(), ".example.com".to_owned()));
     }
 }
