@@ -343,9 +343,12 @@ pub(crate) fn attempt_from(fate: &Fate, shown: &str, tls: Option<&str>, dsn_pass
     }
 }
 
-fn first_of(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-    addresses.truncate(ADDRESSES_MAX);
-    addresses
+/// The first of them, IPv6 before IPv4. Of many, each family gets half, so that none hides the other.
+fn first_of(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let room_beside = |others: &[IpAddr]| ADDRESSES_MAX - others.len().min(ADDRESSES_MAX / 2);
+    let (six_max, four_max) = (room_beside(&four), room_beside(&six));
+    six.into_iter().take(six_max).chain(four.into_iter().take(four_max)).collect()
 }
 
 /// A domain without MX records and without address takes no mail; an exchanger without address is a mistake that may be
@@ -409,6 +412,30 @@ mod tests {
             other => format!("{other:?}"),
         };
         (shown, target.is_guarded)
+    }
+
+    #[test]
+    fn no_family_hides_the_other() {
+        let addresses = |sixes: u16, fours: u8| -> Vec<IpAddr> {
+            let sixes = (0..sixes).map(|host| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host]));
+            sixes.chain((0..fours).map(|host| IpAddr::from([192, 0, 2, host]))).collect()
+        };
+        for (found, tried) in
+            [((9, 9), (4, 4)), ((8, 1), (7, 1)), ((1, 8), (1, 7)), ((9, 0), (8, 0)), ((0, 9), (0, 8)), ((2, 3), (2, 3))]
+        {
+            assert_eq!(first_of(addresses(found.0, found.1)), addresses(tried.0, tried.1), "{found:?}");
+        }
+    }
+
+    /// RFC 8689 §4.2.1: nothing is connected to, and nothing waited for.
+    #[tokio::test]
+    async fn a_message_that_demands_tls_is_not_for_an_address() {
+        let relay = relay("", 25);
+        let literal = Domain::parse("[192.0.2.1]").unwrap();
+        let mut hosts = relay.hosts(&Transport::Direct, &literal, Demand::Required).await.unwrap();
+        let attempt = relay.open(&mut hosts, None).await.err().unwrap();
+        assert_eq!((attempt.outcome, attempt.status.to_string().as_str()), (Outcome::Failed, "5.7.10"));
+        assert_eq!(attempt.peer, None);
     }
 
     #[tokio::test]
