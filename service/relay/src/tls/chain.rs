@@ -169,3 +169,201 @@ pub(crate) fn key_of(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKe
     let certificate = Certificate::parse(certificate).map_err(|_| Flaw::Unreadable)?;
     Ok(SubjectPublicKeyInfoDer::from(certificate.spki.to_vec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::fixtures::*;
+    use crate::tls::{Authenticated, FailureKind, Trust};
+    use rcgen::{BasicConstraints, IsCa};
+    use rustls::version::{TLS12, TLS13};
+    use transport_security::Protection;
+    use transport_security::tls_rpt::ResultType;
+
+    const CERTIFICATE: FailureKind = FailureKind::Certificate;
+
+    /// RFC 7671 §5.1: every selector and matching type, both kinds of keys, both versions; and never the wrong digest.
+    #[tokio::test]
+    async fn r208_dane_of_a_servers_own_certificate() {
+        for (kind, version) in [(Kind::Rsa, &TLS12), (Kind::Rsa, &TLS13), (Kind::Ecdsa, &TLS12), (Kind::Ecdsa, &TLS13)]
+        {
+            let identity = Identity::self_signed(kind, &["other.example"], |_| {});
+            for right in records(3, &identity.chain[0]) {
+                let what = format!("{kind:?} 3 {} {}", right.selector, right.matching);
+                let wrong = Tlsa { data: right.data.iter().rev().copied().collect(), ..right.clone() };
+                let either = dane(vec![wrong.clone(), right]);
+                let outcome = shake_with(&either, &Trust::nobody(), &identity, &[version]).await.unwrap();
+                assert_eq!(outcome.authenticated, Authenticated::ByDane { is_next_hop_proved: true }, "{what}");
+                assert_eq!(outcome.standing(), "Verified TLS connection (DANE)", "{what}");
+                let refused = shake_with(&dane(vec![wrong]), &Trust::nobody(), &identity, &[version]).await;
+                assert_eq!(failure(refused), (CERTIFICATE, ResultType::TlsaInvalid), "{what}");
+            }
+        }
+    }
+
+    /// RFC 7672 §3.1.1.
+    #[tokio::test]
+    async fn dates_do_not_matter_under_usage_3() {
+        let identity = Identity::self_signed(Kind::Ecdsa, &[], expired);
+        let outcome = shake(&dane(vec![record(3, 1, 1, &identity.chain[0])]), &Trust::nobody(), &identity).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
+
+    /// RFC 7671 §5.2: every selector and matching type, with both kinds of keys, both versions.
+    #[tokio::test]
+    async fn dane_of_an_authority() {
+        let root = Authority::new("root");
+        let middle = root.below("middle");
+        for (kind, version) in [(Kind::Rsa, &TLS12), (Kind::Rsa, &TLS13), (Kind::Ecdsa, &TLS12), (Kind::Ecdsa, &TLS13)]
+        {
+            let identity = middle.leaf(kind, &[HOST], |_| {}).with(&[&middle, &root]);
+            for right in records(2, &root.der()).into_iter().chain(records(2, &middle.der())) {
+                let what = format!("{kind:?} 2 {} {}", right.selector, right.matching);
+                let outcome = shake_with(&dane(vec![right.clone()]), &Trust::nobody(), &identity, &[version]).await;
+                assert_eq!(outcome.unwrap().standing(), "Verified TLS connection (DANE)", "{what}");
+                let other = Authority::new("root");
+                let stranger = other.leaf(kind, &[HOST], |_| {}).with(&[&other]);
+                let refused = shake_with(&dane(vec![right]), &Trust::nobody(), &stranger, &[version]).await;
+                let result = failure(refused).1;
+                assert!(
+                    matches!(result, ResultType::TlsaInvalid | ResultType::CertificateNotTrusted),
+                    "{what}: {result}"
+                );
+            }
+        }
+    }
+
+    /// RFC 7671 §5.2.2, §5.2.3: in full, the authority need not be shown; by digest it must be.
+    #[tokio::test]
+    async fn an_authority_that_is_not_shown() {
+        let root = Authority::new("root");
+        let identity = root.leaf(Kind::Ecdsa, &[HOST], |_| {});
+        for right in records(2, &root.der()) {
+            let is_full = right.matching == 0;
+            let outcome = shake(&dane(vec![right.clone()]), &Trust::nobody(), &identity).await;
+            assert_eq!(outcome.is_ok(), is_full, "2 {} {}", right.selector, right.matching);
+        }
+        // The record of an authority is not about the server's own certificate, even if it is one and the same.
+        let own = Identity::self_signed(Kind::Ecdsa, &[HOST], |_| {});
+        let refused = shake(&dane(vec![record(2, 0, 1, &own.chain[0])]), &Trust::nobody(), &own).await;
+        assert_eq!(failure(refused), (CERTIFICATE, ResultType::TlsaInvalid));
+    }
+
+    /// RFC 7672 §3.2.2, §3.2.3.
+    #[tokio::test]
+    async fn names_matter_under_usage_2() {
+        let root = Authority::new("root");
+        for (names, fits) in [
+            (&[HOST][..], true),
+            (&["example.net"], true),
+            (&["*.example.net"], true),
+            (&["a.example", "MX.Example.NET"], true),
+            (&["other.example.net"], false),
+            (&["*.mx.example.net"], false),
+            (&["mx.example.net.evil.example"], false),
+            (&[], false),
+        ] {
+            let identity = root.leaf(Kind::Ecdsa, names, |_| {}).with(&[&root]);
+            let outcome = shake(&dane(vec![record(2, 0, 1, &root.der())]), &Trust::nobody(), &identity).await;
+            if fits {
+                assert!(outcome.is_ok(), "{names:?} {outcome:?}");
+            } else {
+                assert_eq!(failure(outcome), (CERTIFICATE, ResultType::CertificateHostMismatch), "{names:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn dates_matter_under_usage_2() {
+        let root = Authority::new("root");
+        let identity = root.leaf(Kind::Ecdsa, &[HOST], expired).with(&[&root]);
+        for right in records(2, &root.der()) {
+            let refused = shake(&dane(vec![right]), &Trust::nobody(), &identity).await;
+            assert_eq!(failure(refused), (CERTIFICATE, ResultType::CertificateExpired));
+        }
+        let old_root = Authority::edited("root", expired);
+        let identity = old_root.leaf(Kind::Ecdsa, &[HOST], |_| {}).with(&[&old_root]);
+        for right in [record(2, 0, 0, &old_root.der()), record(2, 1, 1, &old_root.der())] {
+            let refused = shake(&dane(vec![right]), &Trust::nobody(), &identity).await;
+            assert_eq!(failure(refused), (CERTIFICATE, ResultType::CertificateExpired));
+        }
+        // A record of the other usage may still fit.
+        let both = vec![record(2, 0, 1, &old_root.der()), record(3, 1, 1, &identity.chain[0])];
+        assert!(shake(&dane(both), &Trust::nobody(), &identity).await.is_ok());
+    }
+
+    /// RFC 7672 §3.1.2.
+    #[tokio::test]
+    async fn constraints_of_an_authority_apply() {
+        let narrow = Authority::edited("narrow", |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+        let middle = narrow.below("middle");
+        let (direct, deep) = (
+            narrow.leaf(Kind::Ecdsa, &[HOST], |_| {}).with(&[&narrow]),
+            middle.leaf(Kind::Ecdsa, &[HOST], |_| {}).with(&[&middle, &narrow]),
+        );
+        let of_narrow = dane(vec![record(2, 0, 1, &narrow.der())]);
+        assert!(shake(&of_narrow, &Trust::nobody(), &direct).await.is_ok());
+        let refused = shake(&of_narrow, &Trust::nobody(), &deep).await;
+        assert_eq!(failure(refused), (CERTIFICATE, ResultType::CertificateNotTrusted));
+        let no_authority = Authority::edited("none", |params| params.is_ca = IsCa::ExplicitNoCa);
+        let identity = no_authority.leaf(Kind::Ecdsa, &[HOST], |_| {}).with(&[&no_authority]);
+        let refused = shake(&dane(vec![record(2, 0, 1, &no_authority.der())]), &Trust::nobody(), &identity).await;
+        assert_eq!(failure(refused), (CERTIFICATE, ResultType::TlsaInvalid));
+    }
+
+    /// RFC 8461 §4.2.
+    #[tokio::test]
+    async fn v44_mta_sts_wants_a_trusted_certificate_with_the_name() {
+        let root = Authority::new("root");
+        let (enforced, trust) = (webpki(&[HOST]), root.trust());
+        for version in BOTH {
+            let good = root.leaf(Kind::Ecdsa, &[HOST], |_| {});
+            let outcome = shake_with(&enforced, &trust, &good, &[version]).await.unwrap();
+            assert_eq!(outcome.standing(), "Verified TLS connection (MTA-STS)");
+            for (identity, result) in [
+                (root.leaf(Kind::Ecdsa, &["other.example"], |_| {}), ResultType::CertificateHostMismatch),
+                (root.leaf(Kind::Ecdsa, &["example.net"], |_| {}), ResultType::CertificateHostMismatch),
+                (root.leaf(Kind::Ecdsa, &[HOST], expired), ResultType::CertificateExpired),
+                (Identity::self_signed(Kind::Ecdsa, &[HOST], |_| {}), ResultType::CertificateNotTrusted),
+                (Authority::new("x").leaf(Kind::Rsa, &[HOST], |_| {}), ResultType::CertificateNotTrusted),
+                (Authority::new("root").leaf(Kind::Rsa, &[HOST], |_| {}), ResultType::CertificateNotTrusted),
+            ] {
+                let refused = shake_with(&enforced, &trust, &identity, &[version]).await;
+                assert_eq!(failure(refused), (CERTIFICATE, result));
+            }
+            let refused = shake_with(&enforced, &Trust::nobody(), &good, &[version]).await;
+            assert_eq!(failure(refused), (CERTIFICATE, ResultType::CertificateNotTrusted));
+        }
+    }
+
+    #[tokio::test]
+    async fn configured_names_may_be_of_a_domain() {
+        let root = Authority::new("root");
+        let secure = webpki(&["example.net", ".example.net"]);
+        for (carried, fits) in [
+            ("example.net", true),
+            ("mx7.example.net", true),
+            ("*.mail.example.net", true),
+            ("badexample.net", false),
+            ("mx.example.com", false),
+        ] {
+            let identity = root.leaf(Kind::Ecdsa, &[carried], |_| {});
+            assert_eq!(shake(&secure, &root.trust(), &identity).await.is_ok(), fits, "{carried}");
+        }
+    }
+
+    #[tokio::test]
+    async fn fingerprints_of_certificates_and_keys() {
+        let identity = Identity::self_signed(Kind::Ecdsa, &[], expired);
+        let stranger = Identity::self_signed(Kind::Ecdsa, &[], expired);
+        for selector in 0..2 {
+            let hex = |octet: &u8| format!("{octet:02x}");
+            let pin: String = record(3, selector, 1, &identity.chain[0]).data.iter().map(hex).collect();
+            let records = transport_security::dane::fingerprint(&pin).unwrap().to_vec();
+            let pinned = decision(Protection::Fingerprint { records });
+            let outcome = shake(&pinned, &Trust::nobody(), &identity).await.unwrap();
+            assert_eq!(outcome.standing(), "Verified TLS connection (fingerprint)");
+            assert_eq!(failure(shake(&pinned, &Trust::nobody(), &stranger).await).0, CERTIFICATE);
+        }
+    }
+}

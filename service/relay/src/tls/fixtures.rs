@@ -1,17 +1,30 @@
-//! For tests: authorities, certificates, and servers that show them over memory.
+//! For tests: authorities, certificates, and servers that show them over memory; protections, and handshakes that must have
+//! them.
 
-use super::Trust;
+use super::{FailureKind, TlsFailure, TlsOutcome, TlsPlan, Trust};
+use aws_lc_rs::digest::{SHA256, SHA512, digest};
+use dns::{Name, Tlsa};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
-    PKCS_RSA_SHA256, RsaKeySize,
+    PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs::{default_provider, sign::any_supported_type};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, duplex};
 use tokio_rustls::TlsAcceptor;
+use transport_security::certificate::Certificate;
+use transport_security::tls_rpt::{AppliedPolicy, ResultType};
+use transport_security::{Decision, Protection, ReferenceName, WebpkiReason};
+
+/// The host that is connected to.
+pub(crate) const HOST: &str = "mx.example.net";
+pub(crate) const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
 /// Kind of a server's key.
 #[derive(Debug, Clone, Copy)]
@@ -140,4 +153,85 @@ fn new_key(kind: Kind) -> KeyPair {
 
 fn key_der(key: &KeyPair) -> PrivateKeyDer<'static> {
     PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()))
+}
+
+/// [`HOST`].
+pub(crate) fn host() -> Name {
+    Name::parse(HOST).unwrap()
+}
+
+/// A decision for this protection.
+pub(crate) fn decision(protection: Protection) -> Decision {
+    Decision {
+        protection,
+        observe: None,
+        applied: AppliedPolicy::none(&Name::parse("example.net").unwrap()),
+        require_tls: false,
+    }
+}
+
+/// DANE by these records, for a proved next hop.
+pub(crate) fn dane(records: Vec<Tlsa>) -> Decision {
+    let names = vec![host(), Name::parse("example.net").unwrap()];
+    decision(Protection::Dane { base: host(), records, names, is_next_hop_proved: true })
+}
+
+/// A trusted certificate with one of these names, for an MTA-STS policy.
+pub(crate) fn webpki(names: &[&str]) -> Decision {
+    let names = names.iter().map(|name| ReferenceName::parse(name).unwrap()).collect();
+    decision(Protection::Webpki { names, reason: WebpkiReason::MtaSts })
+}
+
+/// A TLSA record about a certificate.
+pub(crate) fn record(usage: u8, selector: u8, matching: u8, certificate: &CertificateDer<'_>) -> Tlsa {
+    let selected = match selector {
+        0 => certificate.as_ref(),
+        _ => Certificate::parse(certificate).unwrap().spki,
+    };
+    let data = match matching {
+        0 => selected.to_vec(),
+        1 => digest(&SHA256, selected).as_ref().to_vec(),
+        _ => digest(&SHA512, selected).as_ref().to_vec(),
+    };
+    Tlsa { usage, selector, matching, data }
+}
+
+/// All selectors and matching types.
+pub(crate) fn records(usage: u8, certificate: &CertificateDer<'_>) -> Vec<Tlsa> {
+    let kinds = (0..2).flat_map(|selector| (0..3).map(move |matching| (selector, matching)));
+    kinds.map(|(selector, matching)| record(usage, selector, matching, certificate)).collect()
+}
+
+/// Makes a certificate whose time is long over.
+pub(crate) fn expired(params: &mut CertificateParams) {
+    (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+}
+
+/// A handshake with a server that shows this identity and speaks these versions of TLS.
+pub(crate) async fn shake_with(
+    decision: &Decision,
+    trust: &Trust,
+    identity: &Identity,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<TlsOutcome, TlsFailure> {
+    let plan = TlsPlan::new(decision, Some(&host()), ADDRESS, trust).unwrap();
+    let (near, far) = duplex(16_384);
+    let server = tokio::spawn(serve(identity.acceptor(versions, &[]), far));
+    let (mut stream, outcome) = plan.connect(near).await?;
+    stream.write_all(b".").await.unwrap();
+    let asked_for = server.await.unwrap();
+    assert_eq!(asked_for.as_deref(), Some(HOST), "RFC 7672 §8.1, RFC 8461 §7.1");
+    Ok(outcome)
+}
+
+/// A handshake of both versions of TLS.
+pub(crate) async fn shake(decision: &Decision, trust: &Trust, identity: &Identity) -> Result<TlsOutcome, TlsFailure> {
+    shake_with(decision, trust, identity, &BOTH).await
+}
+
+/// The result that a report has for a failure, and at what it failed.
+pub(crate) fn failure(outcome: Result<TlsOutcome, TlsFailure>) -> (FailureKind, ResultType) {
+    let failure = outcome.unwrap_err();
+    assert!(!failure.cause.is_empty());
+    (failure.kind, failure.result)
 }

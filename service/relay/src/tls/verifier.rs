@@ -95,3 +95,77 @@ impl ServerCertVerifier for Verifier {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::fixtures::*;
+    use crate::tls::{FailureKind, Trust};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use transport_security::Protection;
+    use transport_security::tls_rpt::ResultType;
+
+    /// An old certificate has a key, and that is enough where its authority is of no interest.
+    #[tokio::test]
+    async fn certificates_of_version_1() {
+        let decode = |text: &str| STANDARD.decode(text.replace('\n', "")).unwrap();
+        let identity = Identity {
+            chain: vec![CertificateDer::from(decode(VERSION_1))],
+            key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(decode(VERSION_1_KEY))),
+        };
+        let pinned = dane(vec![record(3, 1, 1, &identity.chain[0])]);
+        for version in BOTH {
+            for decision in [&decision(Protection::Opportunistic), &pinned] {
+                let outcome = shake_with(decision, &Trust::nobody(), &identity, &[version]).await;
+                assert!(outcome.is_ok(), "{outcome:?}");
+            }
+            let refused = shake_with(&webpki(&[HOST]), &Trust::nobody(), &identity, &[version]).await;
+            assert_eq!(failure(refused), (FailureKind::Certificate, ResultType::CertificateNotTrusted));
+        }
+    }
+
+    /// The caller may go on in clear text, or not; so it must know.
+    #[tokio::test]
+    async fn what_is_no_certificate_is_told_apart() {
+        for junk in [vec![], vec![0x30, 0], vec![0xff; 100]] {
+            let mut identity = Identity::self_signed(Kind::Ecdsa, &[], |_| {});
+            identity.chain = vec![CertificateDer::from(junk)];
+            for version in BOTH {
+                let opportunistic = decision(Protection::Opportunistic);
+                let refused = shake_with(&opportunistic, &Trust::nobody(), &identity, &[version]).await;
+                let unreadable = (FailureKind::UnreadableCertificate, ResultType::ValidationFailure);
+                assert_eq!(failure(refused), unreadable);
+            }
+        }
+    }
+
+    /// Whoever shows a certificate must have its key.
+    #[tokio::test]
+    async fn a_certificate_without_its_key_is_worth_nothing() {
+        for kind in [Kind::Ecdsa, Kind::Rsa] {
+            let theirs = Identity::self_signed(kind, &[HOST], |_| {});
+            let mut thief = Identity::self_signed(Kind::Ecdsa, &[HOST], |_| {});
+            thief.chain = theirs.chain.clone();
+            for decision in [decision(Protection::Opportunistic), dane(records(3, &theirs.chain[0]))] {
+                for version in BOTH {
+                    assert!(shake_with(&decision, &Trust::nobody(), &thief, &[version]).await.is_err());
+                }
+            }
+        }
+    }
+
+    const VERSION_1: &str = "\
+MIIBMTCB1wIUd3k2AJKNjQxy5Xai7Ru6ITYARd0wCgYIKoZIzj0EAwIwGjEYMBYG
+A1UEAwwPb2xkLmV4YW1wbGUubmV0MCAXDTI2MTEyNTE1NDQwM1oYDzIwODEwODI4
+MTU0NDAzWjAaMRgwFgYDVQQDDA9vbGQuZXhhbXBsZS5uZXQwWTATBgcqhkjOPQIB
+BggqhkjOPQMBBwNCAARR80RBOXx3XGD8Of/sauqtenuFvANvzPLqqEPncnrYfHmo
+w+PHMFEJCvfIt46Aq61D1H9VD6bBSfFcyqTbxRanMAoGCCqGSM49BAMCA0kAMEYC
+IQDo0oXwXTCRndqVYu2yJ+e2HbMoDgr+WA+Oo3GTpk5iSwIhANpyd9qjLJsv6Spi
+7LfArTA433J7FP15mEh5+fpGXZw0";
+    const VERSION_1_KEY: &str = "\
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgwjKWvH0JXGkgFFeu
+tT1NcnEM3hA/cfy7KdCDT8Dd1ruhRANCAARR80RBOXx3XGD8Of/sauqtenuFvANv
+zPLqqEPncnrYfHmow+PHMFEJCvfIt46Aq61D1H9VD6bBSfFcyqTbxRan";
+}
