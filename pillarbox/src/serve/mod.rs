@@ -240,6 +240,9 @@ async fn run(prepared: Prepared, ready: impl FnOnce()) -> anyhow::Result<()> {
         // Couriers had more to tell until a moment ago.
         reports.save().await;
     }
+    if let Some(policies) = &rooms.sending.policies {
+        policies.save().await;
+    }
     store.close().await.map_err(|error| anyhow!("closing the store: {error}"))?;
     outcome
 }

@@ -15,9 +15,9 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 use transport_security::mta_sts::cache::{Announced, Cached, FailedFetch, Step, is_failure_reported, step};
 use transport_security::mta_sts::{self, POLICY_PATH, Policy};
 use transport_security::tls_rpt::ResultType;
@@ -26,6 +26,9 @@ use transport_security::tls_rpt::ResultType;
 pub const POLICIES_MAX: usize = 10_000;
 /// Fetches under way at once; others wait for their turn.
 const FETCHES_MAX: usize = 64;
+/// The file is written no more often, since each time it is the whole of it. A crash takes what is younger, to be fetched
+/// again.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// The policies of domains. Cheap to clone.
 #[derive(Clone)]
@@ -56,14 +59,18 @@ struct Inner {
     policies_max: usize,
     permits: Semaphore,
     memory: Mutex<Memory>,
+    /// Held while the file is written, so that an older one never takes the place of a newer one.
+    writing: Mutex<()>,
 }
 
 #[derive(Default)]
 struct Memory {
     domains: HashMap<Name, Entry>,
     in_flight: HashMap<Name, watch::Receiver<Option<StsFinding>>>,
-    is_saving: bool,
+    /// What is in the file may be older.
     is_changed: bool,
+    /// A task sees to the file.
+    is_saved_soon: bool,
 }
 
 #[derive(Default)]
@@ -92,7 +99,8 @@ impl Policies {
         let domains = remembered.into_iter().map(|(domain, cached)| (domain, entry(cached))).collect();
         let memory = Mutex::new(Memory { domains, ..Memory::default() });
         let permits = Semaphore::new(FETCHES_MAX);
-        (Policies(Arc::new(Inner { lookup, client, file, policies_max, permits, memory })), error)
+        let writing = Mutex::default();
+        (Policies(Arc::new(Inner { lookup, client, file, policies_max, permits, memory, writing })), error)
     }
 
     /// The policy of a domain, for a delivery now. Waits for a fetch only where no policy is known that holds, or a new one
@@ -160,23 +168,32 @@ impl Policies {
         receiver
     }
 
-    /// Writes the file, if there is one, unless that is under way; whoever writes looks again afterwards.
-    fn save(&self) {
-        let Some(file) = self.0.file.clone() else { return };
+    /// Writes the file, if there is one and it is out of date. For the end of the server; until then it is written by itself.
+    pub async fn save(&self) {
+        let policies = self.clone();
+        if let Err(cause) = tokio::task::spawn_blocking(move || policies.0.write()).await {
+            error!(error = %cause, "saving MTA-STS policies met a bug");
+        }
+    }
+
+    /// Has the file written, if there is one: at once, or, if that was done a moment ago, a moment later together with what
+    /// else changes until then.
+    fn save_soon(&self) {
+        if self.0.file.is_none() {
+            return;
+        }
         {
             let mut memory = self.0.memory();
             memory.is_changed = true;
-            if memory.is_saving {
+            if std::mem::replace(&mut memory.is_saved_soon, true) {
                 return;
             }
-            memory.is_saving = true;
         }
         let policies = self.clone();
-        tokio::task::spawn_blocking(move || {
-            while let Some(remembered) = policies.0.memory().take_unsaved() {
-                if let Err(error) = cache_file::save(&file, &remembered) {
-                    warn!(file = %file.display(), %error, "MTA-STS policies cannot be remembered");
-                }
+        tokio::spawn(async move {
+            while policies.0.memory().is_still_unsaved() {
+                policies.save().await;
+                tokio::time::sleep(SAVE_EVERY).await;
             }
         });
     }
@@ -201,7 +218,7 @@ impl Flight {
         let finding = match outcome {
             Ok(policy) => {
                 debug!(domain = %self.domain, mode = policy.mode.as_str(), "MTA-STS policy fetched");
-                let cached = Arc::new(Cached { policy, id, fetched_at: now });
+                let cached = Arc::new(Cached { policy: Arc::new(policy), id, fetched_at: now });
                 inner.memory().remember(&self.domain, cached, now, inner.policies_max)
             }
             Err(trouble) => {
@@ -214,7 +231,7 @@ impl Flight {
                 return finding;
             }
         };
-        self.policies.save();
+        self.policies.save_soon();
         finding
     }
 }
@@ -229,6 +246,16 @@ impl Inner {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         // Nothing in there is left half done by a panic.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the file, if there is one and something changed since the last time. Blocks.
+    fn write(&self) {
+        let Some(file) = &self.file else { return };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(remembered) = self.memory().take_unsaved() else { return };
+        if let Err(error) = cache_file::save(file, &remembered) {
+            warn!(file = %file.display(), %error, "MTA-STS policies cannot be remembered");
+        }
     }
 
     /// The id that the domain's record announces; an error when it cannot be looked up.
@@ -301,14 +328,16 @@ impl Memory {
         cached.map(|cached| cached.id.clone()).unwrap_or_default()
     }
 
-    /// What to write down, if something changed since the last time; otherwise the writing is over.
+    /// Whether the task that sees to the file has more to do; otherwise it is at its end.
+    fn is_still_unsaved(&mut self) -> bool {
+        self.is_saved_soon = self.is_changed;
+        self.is_changed
+    }
+
+    /// What to write down, if something changed since the last time.
     fn take_unsaved(&mut self) -> Option<Vec<(Name, Arc<Cached>)>> {
-        if !std::mem::take(&mut self.is_changed) {
-            self.is_saving = false;
-            return None;
-        }
         let remembered = |(domain, entry): (&Name, &Entry)| Some((domain.clone(), entry.cached.clone()?));
-        Some(self.domains.iter().filter_map(remembered).collect())
+        std::mem::take(&mut self.is_changed).then(|| self.domains.iter().filter_map(remembered).collect())
     }
 }
 
@@ -319,7 +348,7 @@ impl Entry {
 
     fn policy(&self, now: u64) -> Option<Arc<Policy>> {
         let cached = self.cached.as_ref().filter(|cached| cached.holds(now))?;
-        Some(Arc::new(cached.policy.clone()))
+        Some(cached.policy.clone())
     }
 }
 
@@ -522,9 +551,7 @@ mod tests {
         let file = folder.path().join("mta-sts.json");
         let world = World::with(Site::new(&["mta-sts.example.net"]).await, 10, Some(file.clone()));
         assert_eq!(world.at(NOW).await, ENFORCED);
-        while !file.exists() || world.policies.0.memory().is_saving {
-            tokio::task::yield_now().await;
-        }
+        world.policies.save().await;
         let world = World::with(world.site, 10, Some(file.clone()));
         world.names.set(&zone(""));
         assert_eq!(world.at(NOW + 60).await, ENFORCED);
@@ -534,5 +561,41 @@ mod tests {
         let (policies, error) = Policies::new(world.names.clone(), client, 10, Some(file));
         assert!(error.is_some());
         assert_eq!(policies.size(), (0, 0));
+    }
+
+    /// However many policies are fetched, the file is written now and then only, and whole at the end.
+    #[tokio::test(start_paused = true)]
+    async fn the_file_is_written_now_and_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mta-sts.json");
+        let names = Names::new("");
+        let client = HttpsClient::new(names.clone(), &crate::tls::Trust::nobody(), HttpsSettings::default());
+        let (policies, _) = Policies::new(names, client, 10, Some(file.clone()));
+        let learn = |domain: &str| {
+            let policy = Arc::new(Policy::parse(policy("enforce").as_bytes()).unwrap());
+            let cached = Arc::new(Cached { policy, id: "1".to_owned(), fetched_at: NOW });
+            policies.0.memory().remember(&name(domain), cached, NOW, 10);
+            policies.save_soon();
+        };
+        let written = || cache_file::load(&file, 10).unwrap().len();
+        learn("a.example");
+        while written() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The clock goes on by itself when all wait, but not while the file is written.
+        learn("b.example");
+        learn("c.example");
+        tokio::time::sleep(SAVE_EVERY / 2).await;
+        assert_eq!(written(), 1);
+        tokio::time::sleep(SAVE_EVERY).await;
+        assert_eq!(written(), 3);
+        learn("d.example");
+        policies.save().await;
+        assert_eq!(written(), 4, "at the end");
+        tokio::time::sleep(3 * SAVE_EVERY).await;
+        assert!(!policies.0.memory().is_saved_soon, "the task ends when there is nothing to do");
+        learn("e.example");
+        tokio::time::sleep(SAVE_EVERY / 2).await;
+        assert_eq!(written(), 5, "at once");
     }
 }

@@ -4,6 +4,7 @@
 //! attacker can make absent or break, neither the record nor the fetch, takes a policy away (RFC 8461 §10.2).
 
 use super::{Mode, Policy};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// RFC 8461 §3.3 suggests to look after a policy once a day, long before it ends.
@@ -14,8 +15,8 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 /// A policy that was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cached {
-    /// The policy.
-    pub policy: Policy,
+    /// The policy, shared with the deliveries that it holds for.
+    pub policy: Arc<Policy>,
     /// The id that the record announced when it was fetched.
     pub id: String,
     /// When it was fetched last, in seconds since 1970.
@@ -103,7 +104,7 @@ mod tests {
 
     fn cached(age: u64, max_age: u64, mode: &str) -> Cached {
         let text = format!("version: STSv1\nmode: {mode}\nmx: mx.example.net\nmax_age: {max_age}\n");
-        Cached { policy: Policy::parse(text.as_bytes()).unwrap(), id: "1".to_owned(), fetched_at: NOW - age }
+        Cached { policy: Arc::new(Policy::parse(text.as_bytes()).unwrap()), id: "1".to_owned(), fetched_at: NOW - age }
     }
 
     fn failed(age: u64, id: &str) -> FailedFetch {

@@ -46,7 +46,7 @@ pub(super) fn load(path: &Path, policies_max: usize) -> io::Result<Vec<(Name, Ca
         return Err(io::Error::other(format!("version {} of the file is not known", stored.version)));
     }
     let cached = |stored: StoredPolicy| {
-        let policy = Policy::parse(stored.policy.join("\n").as_bytes()).ok()?;
+        let policy = Arc::new(Policy::parse(stored.policy.join("\n").as_bytes()).ok()?);
         Some((Name::parse(&stored.domain).ok()?, Cached { policy, id: stored.id, fetched_at: stored.fetched_at }))
     };
     Ok(stored.policies.into_iter().filter_map(cached).take(policies_max).collect())
@@ -74,7 +74,8 @@ mod tests {
 
     fn cached(mode: &str) -> Cached {
         let text = format!("version: STSv1\nmode: {mode}\nmx: *.example.net\nmax_age: 86400\n");
-        Cached { policy: Policy::parse(text.as_bytes()).unwrap(), id: "1".to_owned(), fetched_at: 1_800_000_000 }
+        let policy = Arc::new(Policy::parse(text.as_bytes()).unwrap());
+        Cached { policy, id: "1".to_owned(), fetched_at: 1_800_000_000 }
     }
 
     #[test]
