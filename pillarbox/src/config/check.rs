@@ -7,6 +7,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+/// Longest time that a setting may name, in seconds: ten years. What is longer was not meant, and no clock is asked for it.
+const TIME_SECONDS_MAX: u64 = 10 * 366 * 86_400;
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,6 +80,7 @@ impl Loaded {
         };
         check_host_name(&self.config, &mut report);
         check_values(&self.config, &mut report);
+        check_times(&self.written, &mut report);
         check_listeners(&self.config, &mut report);
         check_policy(&self.config, &mut report);
         check_sending(&self.config, &mut report);
@@ -100,10 +104,11 @@ fn check_host_name(config: &Config, report: &mut Report<'_>) {
 /// What concerns mail that leaves.
 fn check_sending(config: &Config, report: &mut Report<'_>) {
     let outbound = &config.outbound;
-    for (destination, text) in &outbound.tls {
-        if sending::level(text).is_none() || !sending::is_destination(destination) {
-            let cure = "see `pillarbox config explain outbound.tls`";
-            report(&["outbound", "tls"], format!("`{destination} = {text}` demands nothing that is known"), cure);
+    check_demands(config, report);
+    for name in &outbound.own_names {
+        if Domain::parse(name).is_err() {
+            let cause = format!("`{name}` is no name of a host");
+            report(&["outbound", "own_names"], cause, "write names such as \"mx2.example.net\"");
         }
     }
     if !outbound.smarthost.is_empty() && directory::NextHop::parse(&outbound.smarthost).is_none() {
@@ -116,9 +121,9 @@ fn check_sending(config: &Config, report: &mut Report<'_>) {
             report(&["outbound", "source_addresses"], cause, "write addresses of this host, without port");
         }
     }
-    for server in config.dns.servers.iter().chain(&config.dns.trusted_servers) {
-        if server.parse::<SocketAddr>().is_err() && server.parse::<std::net::IpAddr>().is_err() {
-            report(&["dns", "servers"], format!("`{server}` is no server"), "write address or address:port");
+    for (name, servers) in [("servers", &config.dns.servers), ("trusted_servers", &config.dns.trusted_servers)] {
+        for server in servers.iter().filter(|server| sending::server(server).is_err()) {
+            report(&["dns", name], format!("`{server}` is no server"), "write address or address:port");
         }
     }
     for (key, text) in [("forwarding.domain", &config.forwarding.domain), ("archive.address", &config.archive.address)]
@@ -140,6 +145,43 @@ fn check_sending(config: &Config, report: &mut Report<'_>) {
     ] {
         if value == 0 {
             report(&["queue", name], format!("with `{name} = 0` nothing is sent"), "leave it out for the default");
+        }
+    }
+}
+
+/// What is demanded of the way to a destination: by an entry that can be read, and by one only.
+fn check_demands(config: &Config, report: &mut Report<'_>) {
+    let mut destinations = HashSet::new();
+    for (key, text) in &config.outbound.tls {
+        let cause = match sending::demand(key, text) {
+            None => format!("`{key} = {text}` demands nothing that is known"),
+            Some((destination, _)) if destinations.contains(&destination) => {
+                format!("two entries demand something of {destination}")
+            }
+            Some((destination, _)) => {
+                destinations.insert(destination);
+                continue;
+            }
+        };
+        report(&["outbound", "tls", key], cause, "see `pillarbox config explain outbound.tls`");
+    }
+}
+
+/// Every time in the configuration, by the unit that its name ends with.
+fn check_times(config: &Config, report: &mut Report<'_>) {
+    let settings = serde_json::to_value(config).unwrap_or_default();
+    for (section, settings) in settings.as_object().into_iter().flatten() {
+        for (name, value) in settings.as_object().into_iter().flatten() {
+            let unit_seconds = match name.rsplit('_').next() {
+                Some("seconds") => 1,
+                Some("hours") => 3_600,
+                Some("days") => 86_400,
+                _ => continue,
+            };
+            if value.as_u64().is_some_and(|value| value > TIME_SECONDS_MAX / unit_seconds) {
+                let cause = format!("`{name} = {value}` is more than ten years");
+                report(&[section, name], cause, "write less, or leave it out for the default");
+            }
         }
     }
 }
@@ -374,6 +416,49 @@ mod tests {
             assert!(findings[index].contains(start), "{findings:?}");
         }
         assert_eq!(findings.len(), 4);
+    }
+
+    /// One entry a destination, whatever its spelling: what is demanded of a way is never left out.
+    #[test]
+    fn r208_demands_on_destinations_are_read_or_refused() {
+        let host = "host_name = \"mx.example.net\"\n[outbound.tls]\n";
+        assert_eq!(findings(&format!("{host}\"B\u{fc}cher.example\" = \"verify\"\n\".example\" = \"may\"\n")), [""; 0]);
+        let meant = sending::demand("B\u{fc}cher.example", "verify").unwrap().0;
+        assert_eq!(meant, "xn--bcher-kva.example", "as domains of recipients are compared");
+        for (entries, start) in [
+            ("\"a.example\" = \"may\"\n\"a b\" = \"may\"", ":4: error: `a b = may` demands nothing"),
+            ("\"a.example\" = \"verify us\"", ":3: error: `a.example = verify us` demands nothing"),
+            (
+                "\"A.example\" = \"may\"\n\"a.example\" = \"verify\"",
+                ":4: error: two entries demand something of a.example",
+            ),
+        ] {
+            let findings = findings(&format!("{host}{entries}\n"));
+            assert!(findings.len() == 1 && findings[0].contains(start), "{findings:?}");
+        }
+        let own = findings("host_name = \"mx.example.net\"\n[outbound]\nown_names = [\"a b\"]\n");
+        assert!(own[0].contains(":3: error: `a b` is no name of a host"), "{own:?}");
+    }
+
+    /// Every time that can be set, whichever is added later: none is so long that sums with it run over.
+    #[test]
+    fn times_beyond_ten_years_are_named() {
+        let is_time = |key: &str| ["seconds", "hours", "days"].iter().any(|unit| key.ends_with(unit));
+        let settings = super::super::explain("");
+        let times: Vec<&str> = settings.iter().map(|setting| setting.key.as_str()).filter(|key| is_time(key)).collect();
+        assert!(times.len() >= 10, "{times:?}");
+        for key in times {
+            let (section, name) = key.split_once('.').unwrap();
+            let with = |time: u64| findings(&format!("host_name = \"mx.example.net\"\n[{section}]\n{name} = {time}\n"));
+            let findings = with(4_000_000_000);
+            assert!(
+                findings.len() == 1 && findings[0].contains(&format!(":3: error: `{name} = 4000000000` is")),
+                "{findings:?}"
+            );
+            assert_eq!(with(3_650), [""; 0], "{key}");
+        }
+        let plan = sending::Queue { life_hours: u64::MAX, ..sending::Queue::default() }.plan();
+        assert_eq!(plan.life.as_secs(), u64::MAX);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use super::settings::section;
 use mail::Domain;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+use transport_security::{Level, ReferenceName, dane};
 
 section! {
     /// `[queue]`: how long and how often delivery is tried, and how much at once.
@@ -179,7 +181,7 @@ section! {
 impl Queue {
     /// When to try again and when to give up.
     pub fn plan(&self) -> queue::RetryPlan {
-        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        let hours = |hours: u64| Duration::from_secs(hours.saturating_mul(3_600));
         queue::RetryPlan {
             first_retry: Duration::from_secs(self.first_retry_seconds),
             longest_retry: Duration::from_secs(self.longest_retry_seconds),
@@ -226,9 +228,28 @@ impl Submission {
     }
 }
 
-/// Reads what `outbound.tls` demands of a destination.
-pub fn level(text: &str) -> Option<transport_security::Level> {
-    use transport_security::{Level, ReferenceName, dane};
+/// A DNS server of the configuration: `address`, or `address:port`.
+pub fn server(text: &str) -> Result<SocketAddr, AddrParseError> {
+    /// RFC 1035 §4.2.
+    const DNS_PORT: u16 = 53;
+    text.parse().or_else(|_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, DNS_PORT)))
+}
+
+/// Reads an entry of `outbound.tls`: the destination that is meant, and what is demanded of the way to it.
+pub fn demand(destination: &str, level: &str) -> Option<(String, Level)> {
+    Some((self::destination(destination)?, self::level(level)?))
+}
+
+/// A destination as it is looked up: a domain in A-labels, `.domain` for those below it, or `*`.
+fn destination(text: &str) -> Option<String> {
+    let (dot, domain) = text.strip_prefix('.').map_or(("", text), |below| (".", below));
+    match text {
+        "*" => Some(text.to_owned()),
+        _ => Some(format!("{dot}{}", Domain::parse(domain).ok()?)),
+    }
+}
+
+fn level(text: &str) -> Option<Level> {
     let mut words = text.split_whitespace();
     let level = match words.next()? {
         "published" => Level::Published,
@@ -249,9 +270,4 @@ pub fn level(text: &str) -> Option<transport_security::Level> {
         _ => return None,
     };
     words.next().is_none().then_some(level)
-}
-
-/// A key of `outbound.tls`: a domain, `.domain` for those below it, or `*`.
-pub fn is_destination(text: &str) -> bool {
-    text == "*" || Domain::parse(text.strip_prefix('.').unwrap_or(text)).is_ok()
 }

@@ -1,7 +1,7 @@
 //! The rooms of mail that leaves: DNS, keys, the way out, the queue.
 
 use crate::config::Config;
-use crate::config::sending::{AddressFamily, DnsMode, level};
+use crate::config::sending::{AddressFamily, DnsMode, demand, server};
 use anyhow::{Context, anyhow};
 use deliver::{QueueIds, Signer};
 use directory::Directory;
@@ -60,8 +60,6 @@ pub struct Sending {
     pub queue: Arc<QueueManager>,
     /// Reports about TLS to other domains.
     pub tls_reports: Option<Arc<TlsReports>>,
-    /// What is remembered of MTA-STS policies; to be saved at the end.
-    pub policies: Option<Policies>,
     /// Looks up names.
     pub lookup: Arc<dyn Lookup>,
     /// Signs.
@@ -193,13 +191,9 @@ fn make_secret(file: &Path, owner: Option<&Identity>) -> anyhow::Result<()> {
 /// A resolver as configured. Needs a runtime.
 pub fn resolver(config: &Config, trust_anchors: Option<String>) -> anyhow::Result<Resolver> {
     let dns = &config.dns;
-    let server = |text: &String| {
-        text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53)))
-    };
-    let servers = dns.servers.iter().map(server).collect::<Result<Vec<_>, _>>().context("dns.servers")?;
-    let address = |text: &String| text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|a| a.ip()));
-    let trusted =
-        dns.trusted_servers.iter().map(address).collect::<Result<Vec<_>, _>>().context("dns.trusted_servers")?;
+    let read = |servers: &[String]| servers.iter().map(|text| server(text)).collect::<Result<Vec<SocketAddr>, _>>();
+    let servers = read(&dns.servers).context("dns.servers")?;
+    let trusted = read(&dns.trusted_servers).context("dns.trusted_servers")?;
     let settings = resolver::Settings {
         servers,
         mode: match dns.mode {
@@ -207,7 +201,7 @@ pub fn resolver(config: &Config, trust_anchors: Option<String>) -> anyhow::Resul
             DnsMode::Validating => Mode::Validating,
             DnsMode::Plain => Mode::Plain,
         },
-        trusted,
+        trusted: trusted.iter().map(SocketAddr::ip).collect(),
         timeout: Duration::from_secs(dns.timeout_seconds.max(1)),
         cache_entries_max: dns.cache_entries as usize,
         trust_anchors,
@@ -241,7 +235,7 @@ pub async fn furnish(
     let https = https(config, &lookup, &prepared.trust);
     let policies = config.outbound.mta_sts.then(|| policies(config, &lookup, https.clone()));
     let journal = config.outbound.tls_reports.then(|| tls_journal(config));
-    let mut relay = Relay::new(relay_settings(config)?, lookup.clone(), prepared.trust, policies.clone());
+    let mut relay = Relay::new(relay_settings(config)?, lookup.clone(), prepared.trust, policies);
     if let Some(journal) = &journal {
         relay = relay.observed_by(journal.clone());
     }
@@ -275,7 +269,6 @@ pub async fn furnish(
         queue_ids,
         queue,
         tls_reports,
-        policies,
         lookup,
         signer,
         srs: prepared.srs,
@@ -318,6 +311,8 @@ fn relay_settings(config: &Config) -> anyhow::Result<Settings> {
     let sources = outbound.source_addresses.iter().map(|text| text.parse()).collect::<Result<Vec<IpAddr>, _>>();
     let seconds = |seconds: u64| Duration::from_secs(seconds.max(1));
     let reply = seconds(outbound.reply_timeout_seconds);
+    let own_name = |name: &String| Domain::parse(name).map_err(|_| anyhow!("outbound.own_names {name}"));
+    let level = |(key, text): (&String, &String)| demand(key, text).with_context(|| format!("outbound.tls {key}"));
     let usual = Settings::new(host_name);
     let timeouts = smtp_proto::client::Timeouts {
         greeting: reply,
@@ -330,7 +325,7 @@ fn relay_settings(config: &Config) -> anyhow::Result<Settings> {
         ..usual.timeouts
     };
     Ok(Settings {
-        own_names: outbound.own_names.iter().filter_map(|name| Domain::parse(name).ok()).collect(),
+        own_names: outbound.own_names.iter().map(own_name).collect::<anyhow::Result<_>>()?,
         smtp_port: outbound.port,
         sources: sources.context("outbound.source_addresses")?,
         families: match outbound.address_family {
@@ -341,7 +336,7 @@ fn relay_settings(config: &Config) -> anyhow::Result<Settings> {
         needs_reverse_name: outbound.ipv6_needs_reverse_name,
         connect_timeout: seconds(outbound.connect_timeout_seconds),
         timeouts,
-        levels: outbound.tls.iter().filter_map(|(key, text)| Some((key.to_lowercase(), level(text)?))).collect(),
+        levels: outbound.tls.iter().map(level).collect::<anyhow::Result<_>>()?,
         dane: outbound.dane,
         ..usual
     })
