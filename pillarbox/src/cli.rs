@@ -1,7 +1,10 @@
 //! The command line: what can be typed, and its help. The manual page and the shell completions are made from this.
 
-use clap::{Args, Parser, Subcommand};
-use std::ffi::OsString;
+use crate::command::sendmail::Sendmail;
+use crate::config::sending;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The configuration file where nothing else is said.
@@ -23,12 +26,24 @@ pub struct Cli {
         env = CONFIG_VARIABLE
     )]
     pub config: PathBuf,
+    /// Whether the command line names it.
+    #[arg(skip)]
+    pub is_config_named: bool,
     /// Print JSON instead of text, one object or array.
     #[arg(long, global = true)]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line. Ends the program where it is wrong, or asks for help.
+    pub fn read() -> Cli {
+        let matches = Cli::command().get_matches();
+        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        Cli { is_config_named: matches.value_source("config") == Some(ValueSource::CommandLine), ..cli }
+    }
 }
 
 /// What can be done.
@@ -328,8 +343,8 @@ pub enum DnsCommand {
         #[arg(long, value_name = "LIST", value_delimiter = ',')]
         blocklists: Vec<String>,
         /// Ask this DNS server instead of the configured ones, `address` or `address:port`.
-        #[arg(long = "server", value_name = "SERVER")]
-        servers: Vec<String>,
+        #[arg(long = "server", value_name = "SERVER", value_parser = server)]
+        servers: Vec<SocketAddr>,
     },
 }
 
@@ -423,50 +438,6 @@ pub struct QueueSelection {
     pub not_held: bool,
 }
 
-/// `sendmail`: its words are read by themselves, for they do not look like those of other commands.
-#[derive(Debug, Args)]
-#[command(disable_help_flag = true, disable_version_flag = true, after_long_help = SENDMAIL_OPTIONS)]
-pub struct Sendmail {
-    /// Options and addresses.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS AND ADDRESSES")]
-    words: Vec<OsString>,
-}
-
-impl Sendmail {
-    /// The words as they were typed: `--` in front of them counts (V12), though the command line's reader takes it out.
-    pub fn words(&self) -> Vec<OsString> {
-        let typed: Vec<OsString> = std::env::args_os().collect();
-        let before = typed.len().checked_sub(self.words.len() + 1).and_then(|at| typed.get(at));
-        before.filter(|word| *word == "--").into_iter().chain(&self.words).cloned().collect()
-    }
-}
-
-const SENDMAIL_OPTIONS: &str = "\
-The message is read from standard input and submitted to the server on this machine. Options end at the first address.
-
-  -t            take the recipients from To, Cc and Bcc (Resent-To, Resent-Cc, Resent-Bcc where there are any)
-  -i, -oi       a line with only a dot does not end the message
-  -f ADDRESS    where failures are reported, <> for nowhere; also -r. Default: login name and domain of this machine
-  -F NAME       full name in a From field that is added
-  -N WHEN       reports wanted: never, or success, failure, delay, with commas
-  -R WHAT       what a report returns: full or hdrs
-  -V ID         envelope id for reports
-  -v            tell what the server answers for each recipient
-  -bm           submit a message (default)
-  -bs           speak SMTP with the server on standard input and output
-  -bp           list the queue, as does the name mailq
-  -bi           nothing: tables are read when they change; also the name newaliases
-  -q            try all waiting mail at once; -qRDOMAIN, -qSDOMAIN: for, from; -qIID: one message
-  --server HOST:PORT   where to submit. Default: PILLARBOX_SENDMAIL_SERVER, the configured listener, 127.0.0.1:25
-  --domain DOMAIN      completes names without a domain. Default: PILLARBOX_SENDMAIL_DOMAIN, /etc/mailname, the host name
-  --help, --version
-
--A -B -C -D -G -L -O -U -X -c -d -e -h -m -n -o -p -x are accepted without effect. --server and --domain are not known
-under the name sendmail.
-
-Exit status (sysexits): 0 the server has the message; 64 usage; 65 wrong or too large message; 67 unknown recipient;
-68 unknown domain; 69 refused; 74 input; 75 try again later; 77 not allowed.";
-
 /// `tls-report`
 #[derive(Debug, Subcommand)]
 pub enum TlsReportCommand {
@@ -503,6 +474,10 @@ fn seconds(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| "write a number with s, m, h, d or w".to_owned())?;
     number.checked_mul(factor).ok_or_else(|| "too long".to_owned())
+}
+
+fn server(text: &str) -> Result<SocketAddr, &'static str> {
+    sending::server(text).map_err(|_| "write address or address:port")
 }
 
 /// `password`

@@ -9,7 +9,6 @@ mod config;
 mod output;
 mod serve;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -20,9 +19,10 @@ fn main() -> ExitCode {
         serve::release_hangup();
         let config = std::env::var_os(cli::CONFIG_VARIABLE).unwrap_or_else(|| cli::CONFIG.into());
         let words: Vec<std::ffi::OsString> = words.collect();
-        return command::sendmail::sendmail(name, &words, config.as_ref(), &output::Output::new(false));
+        let config = command::sendmail::ConfigFile { path: config.as_ref(), is_named: false };
+        return command::sendmail::sendmail(name, &words, config, &output::Output::new(false));
     }
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::read();
     if !cli.command.serves() {
         serve::release_hangup();
     }

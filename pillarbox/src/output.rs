@@ -2,14 +2,15 @@
 
 use crate::config::{Finding, Severity};
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
 use std::time::Instant;
 
-/// Prints a line. A reader that has gone away, such as `head`, is no error of ours.
-macro_rules! line {
-    ($($text:tt)*) => {{
-        let _ = writeln!(std::io::stdout(), $($text)*);
-    }};
+/// Octets that are written in one go.
+const PIECE_OCTETS: usize = 64 * 1024;
+
+/// Standard output, in few writes: by itself it makes one of each line.
+fn stdout() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::with_capacity(PIECE_OCTETS, std::io::stdout().lock())
 }
 
 /// How to print.
@@ -31,7 +32,7 @@ impl Output {
     /// Prints an error with its causes.
     pub fn error(&self, error: &anyhow::Error) {
         if self.json {
-            line!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+            let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "error": format!("{error:#}") }));
         } else {
             eprintln!("{} {error:#}", self.paint("31;1", "error:"));
         }
@@ -39,15 +40,23 @@ impl Output {
 
     /// Prints a line, not in JSON.
     pub fn say(&self, text: impl AsRef<str>) {
+        self.lines([text]);
+    }
+
+    /// Prints lines, not in JSON. A reader that has gone away, such as `head`, is no error of ours.
+    pub fn lines(&self, lines: impl IntoIterator<Item = impl AsRef<str>>) {
         if !self.json {
-            line!("{}", text.as_ref());
+            let mut out = stdout();
+            let _ = lines.into_iter().try_for_each(|line| writeln!(out, "{}", line.as_ref()));
         }
     }
 
     /// Prints a value as JSON, if JSON was asked for; `true` then.
     pub fn json(&self, value: &impl Serialize) -> bool {
         if self.json {
-            line!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
+            let mut out = stdout();
+            let _ = serde_json::to_writer_pretty(&mut out, value);
+            let _ = out.write_all(b"\n");
         }
         self.json
     }
@@ -73,10 +82,9 @@ impl Output {
             let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             padded.join("  ").trim_end().to_owned()
         };
-        line!("{}", self.paint("1", &line(headings.to_vec())));
-        for row in rows {
-            line!("{}", line(row.iter().map(String::as_str).collect()));
-        }
+        let heading = self.paint("1", &line(headings.to_vec()));
+        let cells = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
+        self.lines(std::iter::once(heading).chain(cells));
     }
 
     /// Prints findings, the worst first.
@@ -84,13 +92,13 @@ impl Output {
         if self.json(&findings) {
             return;
         }
-        for finding in findings {
-            let text = finding.to_string();
-            match finding.severity {
-                Severity::Error => line!("{}", text.replacen("error:", &self.paint("31;1", "error:"), 1)),
-                Severity::Warning => line!("{}", text.replacen("warning:", &self.paint("33;1", "warning:"), 1)),
-            }
-        }
+        self.lines(findings.iter().map(|finding| {
+            let (word, colour) = match finding.severity {
+                Severity::Error => ("error:", "31;1"),
+                Severity::Warning => ("warning:", "33;1"),
+            };
+            finding.to_string().replacen(word, &self.paint(colour, word), 1)
+        }));
     }
 
     /// Text in a colour, where there are colours.

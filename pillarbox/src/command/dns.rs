@@ -39,7 +39,7 @@ pub fn dns(loaded: &Loaded, command: &DnsCommand, output: &Output) -> anyhow::Re
         DnsCommand::Check { domains, next_keys, blocklists, servers } => {
             let mut config = loaded.config.clone();
             if !servers.is_empty() {
-                config.dns.servers.clone_from(servers);
+                config.dns.servers = servers.iter().map(ToString::to_string).collect();
             }
             let facts = Facts::gather(&config, &Wish { domains, next_keys })?;
             let lists = blocklists.iter().map(|list| Name::parse(list).with_context(|| format!("the list {list}")));

@@ -22,6 +22,7 @@ use crate::config::{self, Config, Finding, Loaded};
 use crate::output::Output;
 use anyhow::{anyhow, bail};
 use clap::CommandFactory;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -45,13 +46,16 @@ pub fn run(cli: &Cli, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Quota(command) => quota::quota(&load(cli)?, command, output)?,
         Command::Queue(command) => return queue::queue(&load(cli)?, command, output),
         Command::Sendmail(options) => {
-            return Ok(sendmail::sendmail(sendmail::Name::Pillarbox, &options.words(), &cli.config, output));
+            let config = sendmail::ConfigFile { path: &cli.config, is_named: cli.is_config_named };
+            return Ok(sendmail::sendmail(sendmail::Name::Pillarbox, &options.words(), config, output));
         }
         Command::TlsReport(command) => tls_report::tls_report(command, output)?,
         Command::Why(options) => return why::why(&load(cli)?, options, output),
         Command::Fsck(options) => return fsck::fsck(&load(cli)?, options, output),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "pillarbox", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "pillarbox", &mut script);
+            let _ = std::io::stdout().write_all(&script);
         }
         Command::Man { folder } => manual(folder)?,
     }
@@ -90,7 +94,7 @@ fn config_command(cli: &Cli, command: &ConfigCommand, output: &Output) -> anyhow
             // What was changed is shown as it was written; what holds, with every path in full.
             let table = if *changed { config::changed(&loaded.written) } else { config::table(&loaded.config) };
             if !output.json(&table) {
-                print!("{}", toml::to_string(&table)?);
+                output.lines(toml::to_string(&table)?.lines());
             }
             Ok(())
         }

@@ -6,18 +6,43 @@ use crate::config::{Loaded, Octets};
 use crate::output::Output;
 use admin::control::{Request, Response};
 use admin::queue_desk::{AuditFacts, DestinationFacts, QueueAction};
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use qmgr::{Listed, ListedRecipient, Selection};
+use serde::Serialize;
 use std::process::ExitCode;
 use store::MailStore;
 
 /// Upper bounds of the age classes, as headings.
 const AGES: [&str; 10] = ["5m", "10m", "20m", "40m", "80m", "160m", "320m", "640m", "1280m", "older"];
 
-/// Looks at the queue, or changes it. An audit that does not balance gives a failure.
+/// Looks at the queue, or changes it, and tells. An audit that does not balance gives a failure.
 pub fn queue(loaded: &Loaded, command: &QueueCommand, output: &Output) -> anyhow::Result<ExitCode> {
+    if matches!(command, QueueCommand::Audit) {
+        return audit(loaded, output);
+    }
+    match (command, answer(loaded, command)?) {
+        (QueueCommand::List { limit, .. }, Response::Queue { messages }) => list(&messages, *limit, output),
+        (QueueCommand::Show { .. }, Response::Queue { messages }) => {
+            show(messages.first().context("unexpected answer")?, output);
+        }
+        (_, Response::QueueSummary { destinations }) => summary(&destinations, output),
+        (_, Response::Changed { recipients }) => {
+            if !output.json(&serde_json::json!({ "recipients": recipients })) {
+                output.say(format!("{recipients} recipients"));
+            }
+        }
+        _ => bail!("unexpected answer"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the running server answers.
+pub fn answer(loaded: &Loaded, command: &QueueCommand) -> anyhow::Result<Response> {
     let (action, selection) = match command {
-        QueueCommand::List { selection, limit } => (QueueAction::List { limit: *limit }, selection.clone()),
+        // One more than is shown tells whether there are more.
+        QueueCommand::List { selection, limit } => {
+            (QueueAction::List { limit: limit.saturating_add(1) }, selection.clone())
+        }
         QueueCommand::Show { id } => {
             let selection = QueueSelection { ids: vec![id.clone()], ..QueueSelection::default() };
             (QueueAction::List { limit: 1 }, selection)
@@ -30,21 +55,9 @@ pub fn queue(loaded: &Loaded, command: &QueueCommand, output: &Output) -> anyhow
             (QueueAction::Bounce { reason: because.clone() }, selection.clone())
         }
         QueueCommand::Delete { selection } => (QueueAction::Delete, selection.clone()),
-        QueueCommand::Audit => return audit(loaded, output),
+        QueueCommand::Audit => (QueueAction::Audit, QueueSelection::default()),
     };
-    let request = Request::Queue { action, selection: selection_of(&selection) };
-    match (command, ask_running(loaded, &request)?) {
-        (QueueCommand::Show { .. }, Response::Queue { messages }) => show(&messages, output),
-        (_, Response::Queue { messages }) => list(&messages, output),
-        (_, Response::QueueSummary { destinations }) => summary(&destinations, output),
-        (_, Response::Changed { recipients }) => {
-            if !output.json(&serde_json::json!({ "recipients": recipients })) {
-                output.say(format!("{recipients} recipients"));
-            }
-        }
-        _ => bail!("unexpected answer"),
-    }
-    Ok(ExitCode::SUCCESS)
+    ask_running(loaded, &Request::Queue { action, selection: selection_of(&selection) })
 }
 
 fn selection_of(selection: &QueueSelection) -> Selection {
@@ -65,27 +78,36 @@ fn selection_of(selection: &QueueSelection) -> Selection {
     }
 }
 
-fn list(messages: &[Listed], output: &Output) {
-    if output.json(&messages) {
+/// A list as programs read it.
+#[derive(Serialize)]
+struct Listing<'a> {
+    messages: &'a [Listed],
+    /// Whether there are others, beyond the limit.
+    more: bool,
+}
+
+/// Lists the first messages. That there are more is said, so that nobody takes a part for the whole.
+fn list(messages: &[Listed], limit: usize, output: &Output) {
+    let shown = messages.get(..limit).unwrap_or(messages);
+    let has_more = shown.len() < messages.len();
+    if output.json(&Listing { messages: shown, more: has_more }) {
         return;
     }
     if messages.is_empty() {
         return output.say("the queue is empty");
     }
-    for message in messages {
-        let mark = mark_of(message);
-        let sender = if message.sender.is_empty() { "<>" } else { &message.sender };
-        let head = format!(
-            "{}{mark}  {}  {}  {sender}",
-            message.id,
-            Octets(message.octets),
-            super::why::clock(message.arrived)
-        );
-        output.say(output.paint("1", &head));
-        message.recipients.iter().for_each(|recipient| output.say(format!("    {}", line_of(recipient))));
-    }
-    let recipients: usize = messages.iter().map(|message| message.recipients.len()).sum();
-    output.say(format!("{} messages, {recipients} recipients", messages.len()));
+    let recipients: usize = shown.iter().map(|message| message.recipients.len()).sum();
+    let more = if has_more { "; … and more: pillarbox queue list --limit N" } else { "" };
+    let sum = format!("{} messages, {recipients} recipients{more}", shown.len());
+    output.lines(shown.iter().flat_map(|message| lines_of(message, output)).chain([sum]));
+}
+
+fn lines_of(message: &Listed, output: &Output) -> impl Iterator<Item = String> {
+    let Listed { id, octets, arrived, sender, recipients, .. } = message;
+    let sender = if sender.is_empty() { "<>" } else { sender };
+    let (mark, size, arrived) = (mark_of(message), Octets(*octets), super::why::clock(*arrived));
+    let head = output.paint("1", &format!("{id}{mark}  {size}  {arrived}  {sender}"));
+    std::iter::once(head).chain(recipients.iter().map(|recipient| format!("    {}", line_of(recipient))))
 }
 
 /// As postqueue(1) marks them.
@@ -107,8 +129,7 @@ fn line_of(recipient: &ListedRecipient) -> String {
     format!("{}  [{}] {state}, {} tries{reason}", recipient.address, recipient.destination, recipient.attempts)
 }
 
-fn show(messages: &[Listed], output: &Output) {
-    let Some(message) = messages.first() else { return output.say("not in the queue") };
+fn show(message: &Listed, output: &Output) {
     if output.json(message) {
         return;
     }

@@ -16,18 +16,19 @@ mod options;
 mod place;
 mod submit;
 
-pub use options::Name;
+pub use options::{Name, Sendmail};
+pub use place::ConfigFile;
 
 use super::{joined, queue};
 use crate::cli::{Cli, QueueCommand, QueueSelection};
-use crate::config;
+use crate::config::{self, Loaded};
 use crate::output::Output;
 use clap::CommandFactory;
 use compose::{Author, Draft, RECIPIENTS_MAX};
 use mail::{Address, InternalDate, Recipient, ReversePath};
 use message::submission::recipients;
 use options::{Flush, Mode, Options};
-use place::{Place, caller};
+use place::{Caller, Place};
 use smtp_proto::client::Verdict;
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -64,7 +65,7 @@ pub enum Exit {
 }
 
 /// A failure, told on standard error.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     /// The exit status.
     pub exit: Exit,
@@ -79,7 +80,7 @@ impl Failure {
 }
 
 /// Runs the command as it was called, with the words behind its name.
-pub fn sendmail(name: Name, words: &[OsString], config: &Path, output: &Output) -> ExitCode {
+pub fn sendmail(name: Name, words: &[OsString], config: ConfigFile<'_>, output: &Output) -> ExitCode {
     let done = Options::read(name, words).and_then(|options| run(&options, config, output));
     match done {
         Ok(code) => code,
@@ -95,15 +96,23 @@ fn complain(cause: &str) {
     let _ = writeln!(std::io::stderr(), "sendmail: {cause}");
 }
 
-fn run(options: &Options, config: &Path, output: &Output) -> Result<ExitCode, Failure> {
+fn run(options: &Options, config: ConfigFile<'_>, output: &Output) -> Result<ExitCode, Failure> {
+    // Help is for people, also where JSON was asked for.
+    let people = Output::new(false);
     match &options.mode {
         Mode::Submit => submit_message(options, &Place::find(config, options)?),
         Mode::Smtp => pass_on(Place::find(config, options)?.connect()?),
         Mode::List => {
             let selection = QueueSelection::default();
-            ask_queue(config, &QueueCommand::List { selection, limit: LISTED_MAX }, output)
+            let list = QueueCommand::List { selection, limit: LISTED_MAX };
+            queue::queue(&loaded(config.path)?, &list, output).map_err(|error| unavailable(&error))
         }
-        Mode::Flush(what) => ask_queue(config, &QueueCommand::Retry { selection: selection(what) }, output),
+        // Nothing is told when all is well: cron would mail it.
+        Mode::Flush(what) => {
+            let retry = QueueCommand::Retry { selection: selection(what) };
+            queue::answer(&loaded(config.path)?, &retry).map_err(|error| unavailable(&error))?;
+            Ok(ExitCode::SUCCESS)
+        }
         // The server reads its tables by itself when they change.
         Mode::Aliases => Ok(ExitCode::SUCCESS),
         Mode::Help => {
@@ -111,11 +120,11 @@ fn run(options: &Options, config: &Path, output: &Output) -> Result<ExitCode, Fa
             let help = command
                 .find_subcommand_mut("sendmail")
                 .map(|sendmail| sendmail.clone().bin_name("pillarbox sendmail").render_long_help().to_string());
-            output.say(help.unwrap_or_default().trim_end());
+            people.say(help.unwrap_or_default().trim_end());
             Ok(ExitCode::SUCCESS)
         }
         Mode::Version => {
-            output.say(format!("pillarbox {}", env!("CARGO_PKG_VERSION")));
+            people.say(format!("pillarbox {}", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -164,21 +173,26 @@ fn parcel(
         1..=RECIPIENTS_MAX => {}
         _ => return Err(Failure::new(Exit::DataError, format!("more than {RECIPIENTS_MAX} recipients"))),
     }
-    // Who calls is asked for only where it matters: not every user of a container has a name.
-    let (address, system_name) = match &reverse_path {
-        Some(ReversePath::Address(address)) => (address.clone(), caller(&place.domain).map(|(_, name)| name).ok()),
-        Some(ReversePath::Null) | None => caller(&place.domain).map(|(address, name)| (address, Some(name)))?,
+    let caller = place.caller.as_ref();
+    let reverse_path = match reverse_path {
+        Some(given) => given,
+        None => ReversePath::Address(caller.map_err(Failure::clone)?.address.clone()),
     };
-    let full_name = options.full_name.clone().or(system_name).unwrap_or_default();
+    let author = match &reverse_path {
+        ReversePath::Address(address) => Some(address),
+        ReversePath::Null => caller.ok().map(|Caller { address, .. }| address),
+    };
+    let system_name = || caller.ok().map(|Caller { full_name, .. }| full_name.clone());
+    let full_name = options.full_name.clone().or_else(system_name).unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let message_id = format!("{:x}.{}@{}", now.as_nanos(), std::process::id(), place.domain);
     let date = InternalDate { unix_seconds: now.as_secs() as i64, zone_minutes: 0 };
-    let author = Author { address: &address, full_name: &full_name, date, message_id: &message_id };
+    let author = Author { address: author, full_name: &full_name, date, message_id: &message_id };
     let recipient = |address| Recipient { notify: options.notify, ..Recipient::new(address) };
     Ok(Parcel {
-        message: draft.complete(&author, &place.domain),
+        message: draft.complete(&author, &place.domain)?,
         recipients: to.into_iter().map(recipient).collect(),
-        reverse_path: reverse_path.unwrap_or(ReversePath::Address(address)),
+        reverse_path,
         dsn_return: options.dsn_return,
         envelope_id: options.envelope_id.clone(),
     })
@@ -241,12 +255,45 @@ fn selection(what: &Flush) -> QueueSelection {
     }
 }
 
-/// The queue is for those who may read the configuration and ask the server: its administrators.
-fn ask_queue(file: &Path, command: &QueueCommand, output: &Output) -> Result<ExitCode, Failure> {
+fn unavailable(error: &anyhow::Error) -> Failure {
+    Failure::new(Exit::Unavailable, format!("{error:#}"))
+}
+
+/// The configuration, for those who must be able to read it: the queue is its administrators'.
+fn loaded(file: &Path) -> Result<Loaded, Failure> {
     let exit = match std::fs::File::open(file) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Exit::NoPermission,
         _ => Exit::Unavailable,
     };
-    let loaded = config::load(file).map_err(|findings| Failure::new(exit, joined(&findings)))?;
-    queue::queue(&loaded, command, output).map_err(|error| Failure::new(Exit::Unavailable, format!("{error:#}")))
+    config::load(file).map_err(|findings| Failure::new(exit, joined(&findings)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Not every user of a container has a login name; only who leaves out what follows from it needs one.
+    #[test]
+    fn r213_who_has_no_login_name_names_sender_and_author() {
+        let place = Place {
+            server: String::new(),
+            domain: mail::Domain::parse("example.net").unwrap(),
+            message_octets_max: 1_000,
+            caller: Err(Failure::new(Exit::NoUser, "no login name")),
+        };
+        let options = Options::read(Name::Sendmail, &[]).unwrap();
+        let to = || vec![Address::parse("a@b.example").unwrap()];
+        let made = |sender: Option<&str>, text: &str| {
+            let draft = Draft::read(text.as_bytes(), false, 1_000)?;
+            let reverse_path = sender.map(|text| reverse_path(text, &place)).transpose()?;
+            parcel(&options, &place, reverse_path, to(), draft)
+        };
+        let authored = "From: c@d.example\n\n";
+        assert_eq!(made(Some("<>"), authored).unwrap().reverse_path, ReversePath::Null);
+        let without = made(Some("<>"), "Subject: t\n\n").err().unwrap();
+        assert!(without.exit == Exit::NoUser && without.cause.contains("no From field"), "{without:?}");
+        let message = made(Some("root"), "Subject: t\n\n").unwrap().message;
+        assert!(String::from_utf8(message.octets).unwrap().contains("From: root@example.net\r\n"));
+        assert_eq!(made(None, authored).err().unwrap().cause, "no login name");
+    }
 }

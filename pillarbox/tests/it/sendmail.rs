@@ -148,10 +148,31 @@ fn r213_each_failure_has_its_status_and_says_why() {
         assert_eq!(run.status, Some(status), "{words:?}: {run:?}");
         assert!(run.stderr.starts_with("sendmail: ") && run.stderr.contains(cause), "{words:?}: {run:?}");
     }
-    // R214: what no server of ours would take is not even offered.
-    let large = call("sendmail", nowhere, &["brian"], &b"x".repeat(51_200_001));
-    assert_eq!(large.status, Some(65), "{large:?}");
-    assert!(large.stderr.contains("larger than 51200000 octets"), "{large:?}");
+}
+
+/// R214: what the configuration forbids is not even offered; where it cannot be read, the server says what it takes.
+#[test]
+fn r214_a_message_that_is_too_large_is_refused_by_who_knows() {
+    let place = tempfile::tempdir().unwrap();
+    let config = place.path().join("pillarbox.toml");
+    std::fs::write(&config, "host_name = \"mx.example.net\"\n[limits]\nmessage_size = \"4K\"\n").unwrap();
+    let config = config.to_str().unwrap();
+    let nowhere = free_addresses(1)[0].to_string();
+    let sendmail = |config: &str, server: &str, octets: usize| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+        command.args(["--config", config, "sendmail", "--server", server, "brian"]).env_remove("PILLARBOX_CONFIG");
+        run(&mut command, &b"x".repeat(octets))
+    };
+    let large = sendmail(config, &nowhere, 4_097);
+    assert!(large.status == Some(65) && large.stderr.contains("larger than 4096 octets"), "{large:?}");
+    // What the command line names must be there.
+    let gone = sendmail("/nonexistent/pillarbox.toml", &nowhere, 1);
+    assert!(gone.status == Some(69) && gone.stderr.contains("/nonexistent/pillarbox.toml"), "{gone:?}");
+    // The scribe takes 10,000 octets.
+    let scribe = Scribe::start("");
+    let large = call("sendmail", scribe.0, &["brian"], &b"x".repeat(10_001));
+    assert!(large.status == Some(65) && large.stderr.contains("limit of 10000 octets"), "{large:?}");
+    assert!(!scribe.heard().iter().any(|line| line.starts_with("MAIL")));
 }
 
 #[test]
@@ -215,9 +236,14 @@ fn r213_a_demonstration_takes_mail_from_its_machine() {
     assert_eq!(by_name("sendmail", &["-f", "root@example.net", "you@example.org"], "x\n").status, Some(0));
     let listed = by_name("sendmail", &["-bp"], "");
     assert!(listed.status == Some(0) && listed.stdout.contains("you@example.org"), "{listed:?}");
-    assert_eq!(by_name("sendmail", &["-q"], "").status, Some(0));
-    assert_eq!(by_name("sendmail", &["-qRexample.org"], "").status, Some(0));
-    assert_eq!(by_name("newaliases", &[], ""), Run { status: Some(0), stdout: String::new(), stderr: String::new() });
+    // cron would mail what is printed.
+    let in_silence = Run { status: Some(0), stdout: String::new(), stderr: String::new() };
+    assert_eq!(by_name("sendmail", &["-q"], ""), in_silence);
+    assert_eq!(by_name("sendmail", &["-qRexample.org"], ""), in_silence);
+    assert_eq!(by_name("newaliases", &[], ""), in_silence);
+    a_list_that_is_cut_says_so(&config, || {
+        assert_eq!(by_name("sendmail", &["-f", "root@example.net", "they@example.org"], "x\n"), in_silence);
+    });
     // SMTP on the standard streams, as Pine and fetchmail speak it.
     let smtp = by_name(
         "sendmail",
@@ -231,13 +257,34 @@ fn r213_a_demonstration_takes_mail_from_its_machine() {
     assert!(by_name("mailq", &[], "").stderr.contains("no server runs"));
 }
 
+/// R218: one message is in the queue, `send` adds another.
+fn a_list_that_is_cut_says_so(config: &Path, send: impl FnOnce()) {
+    let list = |limit: &str| json(config, &["queue", "list", "--limit", limit]);
+    let facts =
+        |list: &serde_json::Value| (list["messages"].as_array().unwrap().len(), list["more"].as_bool().unwrap());
+    assert_eq!(facts(&list("1")), (1, false));
+    send();
+    assert_eq!([list("1"), list("2")].each_ref().map(facts), [(1, true), (2, false)]);
+    let cut = text(config, &["queue", "list", "--limit", "1"]);
+    assert!(cut.ends_with("1 messages, 1 recipients; … and more: pillarbox queue list --limit N\n"), "{cut}");
+    assert!(cut.contains("you@example.org") && !cut.contains("they@example.org"), "the oldest first: {cut}");
+    assert!(text(config, &["queue", "list", "--limit", "2"]).ends_with("\n2 messages, 2 recipients\n"));
+    let id = list("1")["messages"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(json(config, &["queue", "show", &id])["id"], id.as_str());
+    assert!(failure(config, &["queue", "show", "0"]).contains('0'));
+}
+
 #[test]
 fn its_help_and_its_options_are_those_of_the_command() {
     let nowhere = Path::new("/nonexistent");
     let help = text(nowhere, &["sendmail", "--help"]);
     assert!(help.contains("-t ") && help.contains("PILLARBOX_SENDMAIL_SERVER"), "{help}");
+    assert_eq!(text(nowhere, &["--json", "sendmail", "--help"]), help, "help is for people");
     assert!(text(nowhere, &["sendmail", "--version"]).starts_with("pillarbox "));
     assert!(failure(nowhere, &["sendmail", "-V"]).contains("-V needs a value"));
     // V12: the reader of the command line must not take this for an option.
-    assert!(failure(nowhere, &["sendmail", "--", "-bs x"]).contains("the recipient \"-bs x\""));
+    let place = tempfile::tempdir().unwrap();
+    let config = place.path().join("pillarbox.toml");
+    std::fs::write(&config, "host_name = \"mx.example.net\"\n").unwrap();
+    assert!(failure(&config, &["sendmail", "--", "-bs x"]).contains("the recipient \"-bs x\""));
 }

@@ -35,8 +35,8 @@ pub struct Draft {
 
 /// What goes into fields that are missing.
 pub struct Author<'a> {
-    /// The address.
-    pub address: &'a Address,
+    /// The address; `None` where there is no login name.
+    pub address: Option<&'a Address>,
     /// The full name; may be empty.
     pub full_name: &'a str,
     /// Now.
@@ -46,6 +46,7 @@ pub struct Author<'a> {
 }
 
 /// A message to be submitted.
+#[derive(Debug)]
 pub struct Message {
     /// Its octets, lines ending in CRLF.
     pub octets: Vec<u8>,
@@ -92,8 +93,8 @@ impl Draft {
     }
 
     /// Puts in what is missing and takes out what nobody shall see.
-    pub fn complete(self, author: &Author<'_>, own: &Domain) -> Message {
-        let mut head = self.additions(author);
+    pub fn complete(self, author: &Author<'_>, own: &Domain) -> Result<Message, Failure> {
+        let mut head = self.additions(author)?;
         let mut has_recipient = false;
         for field in fields(self.header()) {
             if BLIND_FIELDS.iter().any(|name| field.is(name)) {
@@ -115,20 +116,22 @@ impl Draft {
         head.extend_from_slice(b"\r\n");
         let mut octets = self.octets;
         octets.splice(..self.header_octets, head);
-        Message { is_eight_bit: !octets.is_ascii(), octets, has_utf8_header }
+        Ok(Message { is_eight_bit: !octets.is_ascii(), octets, has_utf8_header })
     }
 
-    fn additions(&self, author: &Author<'_>) -> Vec<u8> {
+    fn additions(&self, author: &Author<'_>) -> Result<Vec<u8>, Failure> {
         let mut facts = self.facts.clone();
         let mut own = String::new();
         let name = phrase(author.full_name);
-        if facts.from_fields == 0 && !name.is_empty() {
-            own = format!("From: {name} <{}>\r\n", author.address);
+        if let (0, false, Some(address)) = (facts.from_fields, name.is_empty(), author.address) {
+            own = format!("From: {name} <{address}>\r\n");
             facts.from_fields = 1;
         }
-        let given = Given { date: author.date, message_id: author.message_id, author: Some(author.address) };
-        let added = additions(&facts, &given).expect("an author is given");
-        [added, own].concat().into_bytes()
+        let given = Given { date: author.date, message_id: author.message_id, author: author.address };
+        let added = additions(&facts, &given).map_err(|refusal| {
+            Failure::new(Exit::NoUser, format!("{refusal}, and you have no login name here to put into one"))
+        })?;
+        Ok([added, own].concat().into_bytes())
     }
 }
 
@@ -230,8 +233,8 @@ mod tests {
     fn whole(text: &str, full_name: &str) -> String {
         let address = Address::parse("brian@example.net").unwrap();
         let date = InternalDate { unix_seconds: 1_000_000_000, zone_minutes: 0 };
-        let author = Author { address: &address, full_name, date, message_id: "1.2@example.net" };
-        String::from_utf8(draft(text).complete(&author, &own()).octets).unwrap()
+        let author = Author { address: Some(&address), full_name, date, message_id: "1.2@example.net" };
+        String::from_utf8(draft(text).complete(&author, &own()).unwrap().octets).unwrap()
     }
 
     const ADDED: &str = "Date: Sun, 9 Sep 2001 01:46:40 +0000\r\n";
@@ -334,8 +337,8 @@ mod tests {
         let address = Address::parse("brian@example.net").unwrap();
         let date = InternalDate { unix_seconds: 0, zone_minutes: 0 };
         let kind = |text: &[u8]| {
-            let author = Author { address: &address, full_name: "", date, message_id: "1@example.net" };
-            let message = Draft::read(text, true, 1_000).ok().unwrap().complete(&author, &own());
+            let author = Author { address: Some(&address), full_name: "", date, message_id: "1@example.net" };
+            let message = Draft::read(text, true, 1_000).ok().unwrap().complete(&author, &own()).unwrap();
             (message.is_eight_bit, message.has_utf8_header)
         };
         assert_eq!(kind(b"Subject: x\n\nx\n"), (false, false));

@@ -6,6 +6,7 @@
 //! all for those who call this by the name of sendmail.
 
 use super::{Exit, Failure};
+use clap::Args;
 use mail::{DsnReturn, Notify};
 use std::ffi::OsString;
 
@@ -15,6 +16,51 @@ const ENVELOPE_ID_OCTETS_MAX: usize = 100;
 const WITHOUT_VALUE: &[char] = &['G', 'U', 'm', 'n', 'c', 'x', 'd'];
 /// Options whose value changes nothing here: labels, body types, hop counts, log files, other configurations.
 const WITH_VALUE: &[char] = &['A', 'B', 'C', 'D', 'L', 'O', 'X', 'e', 'h', 'p'];
+
+/// `sendmail`: its words are read by themselves, for they do not look like those of other commands.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true, disable_version_flag = true, after_long_help = SENDMAIL_OPTIONS)]
+pub struct Sendmail {
+    /// Options and addresses.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS AND ADDRESSES")]
+    words: Vec<OsString>,
+}
+
+impl Sendmail {
+    /// The words as they were typed: `--` in front of them counts (V12), though the command line's reader takes it out.
+    pub fn words(&self) -> Vec<OsString> {
+        let typed: Vec<OsString> = std::env::args_os().collect();
+        let before = typed.len().checked_sub(self.words.len() + 1).and_then(|at| typed.get(at));
+        before.filter(|word| *word == "--").into_iter().chain(&self.words).cloned().collect()
+    }
+}
+
+/// The end of its help.
+const SENDMAIL_OPTIONS: &str = "\
+The message is read from standard input and submitted to the server on this machine. Options end at the first address.
+
+  -t            take the recipients from To, Cc and Bcc (Resent-To, Resent-Cc, Resent-Bcc where there are any)
+  -i, -oi       a line with only a dot does not end the message
+  -f ADDRESS    where failures are reported, <> for nowhere; also -r. Default: login name and domain of this machine
+  -F NAME       full name in a From field that is added
+  -N WHEN       reports wanted: never, or success, failure, delay, with commas
+  -R WHAT       what a report returns: full or hdrs
+  -V ID         envelope id for reports
+  -v            tell what the server answers for each recipient
+  -bm           submit a message (default)
+  -bs           speak SMTP with the server on standard input and output
+  -bp           list the queue, as does the name mailq
+  -bi           nothing: tables are read when they change; also the name newaliases
+  -q            try all waiting mail at once; -qRDOMAIN, -qSDOMAIN: for, from; -qIID: one message
+  --server HOST:PORT   where to submit. Default: PILLARBOX_SENDMAIL_SERVER, the configured listener, 127.0.0.1:25
+  --domain DOMAIN      completes names without a domain. Default: PILLARBOX_SENDMAIL_DOMAIN, /etc/mailname, the host name
+  --help, --version
+
+-A -B -C -D -G -L -O -U -X -d -e -h -m -n -o -p -x are accepted without effect, and -c under the name sendmail, which knows
+neither --server nor --domain.
+
+Exit status (sysexits): 0 the server has the message; 64 usage; 65 wrong or too large message; 67 unknown recipient;
+68 unknown domain; 69 refused; 74 input; 75 try again later; 77 not allowed.";
 
 /// By which name the program was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What the command knows of its surroundings: the server to submit to, the domain of names without one, and who calls.
 
 use super::options::Options;
-use super::{Exit, Failure};
+use super::{Exit, Failure, loaded};
 use crate::config::{self, Config, Listener, Protocol, TlsMode};
 use mail::{Address, Domain};
 use nix::unistd::{User, getuid};
@@ -19,6 +19,18 @@ const MAIL_NAME_FILE: &str = "/etc/mailname";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// RFC 5321 §4.5.4: SMTP's port.
 const SMTP_PORT: u16 = 25;
+/// Octets of a message that are read where the configuration cannot be, which is all that bounds them then: the server says
+/// what it takes (RFC 1870 §6.1), and that may be more than our default.
+const MESSAGE_OCTETS_MAX: u64 = 1 << 30;
+
+/// The configuration file.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigFile<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// Whether the command line names it, and so means what it says.
+    pub is_named: bool,
+}
 
 /// The surroundings.
 pub struct Place {
@@ -28,12 +40,28 @@ pub struct Place {
     pub domain: Domain,
     /// Largest message.
     pub message_octets_max: u64,
+    /// Who calls. Not every user of a container has a name, and not every message needs one.
+    pub caller: Result<Caller, Failure>,
+}
+
+/// Who calls.
+pub struct Caller {
+    /// The login name at our domain.
+    pub address: Address,
+    /// The full name that the system knows; may be empty.
+    pub full_name: String,
 }
 
 impl Place {
-    /// Looks around. The configuration counts where it can be read: most who call this may not, and need not.
-    pub fn find(config: &Path, options: &Options) -> Result<Place, Failure> {
-        let config = readable(config);
+    /// Looks around. The configuration counts where it can be read: most who call this may not, and need not. One that the
+    /// command line names must be readable.
+    pub fn find(config: ConfigFile<'_>, options: &Options) -> Result<Place, Failure> {
+        let config = match config.is_named {
+            true => Some(loaded(config.path)?.config),
+            false => readable(config.path),
+        };
+        let message_octets_max = config.as_ref().map_or(MESSAGE_OCTETS_MAX, |config| config.limits.message_size.0);
+        let config = config.unwrap_or_default();
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let server = options.server.clone().or_else(|| variable(SERVER_VARIABLE));
         let server = server.or_else(|| listener_address(&config.listeners).map(|address| address.to_string()));
@@ -44,8 +72,9 @@ impl Place {
         };
         Ok(Place {
             server: server.map_or(format!("127.0.0.1:{SMTP_PORT}"), with_port),
+            message_octets_max,
+            caller: caller(&domain),
             domain,
-            message_octets_max: config.limits.message_size.0,
         })
     }
 
@@ -67,10 +96,10 @@ impl Place {
     }
 }
 
-/// The configuration, or defaults where it cannot be read: what is wrong with it is for others to say.
-fn readable(file: &Path) -> Config {
-    let text = std::fs::read_to_string(file).ok();
-    text.and_then(|text| config::parse(file, &text).ok()).unwrap_or_default()
+/// The configuration, if it can be read: what is wrong with it is for others to say.
+fn readable(file: &Path) -> Option<Config> {
+    let text = std::fs::read_to_string(file).ok()?;
+    config::parse(file, &text).ok()
 }
 
 fn with_port(server: String) -> String {
@@ -117,8 +146,7 @@ fn own_domain(config: &Config) -> Domain {
     domain.expect("`localhost` is a domain")
 }
 
-/// Who calls: the login name at our domain, and the full name that the system knows.
-pub fn caller(domain: &Domain) -> Result<(Address, String), Failure> {
+fn caller(domain: &Domain) -> Result<Caller, Failure> {
     let user = User::from_uid(getuid()).ok().flatten();
     let Some(user) = user else {
         return Err(Failure::new(Exit::NoUser, "you have no login name here; say with -f whom the mail is from"));
@@ -128,11 +156,12 @@ pub fn caller(domain: &Domain) -> Result<(Address, String), Failure> {
         Failure::new(Exit::NoUser, "your login name makes no address; say with -f whom the mail is from")
     })?;
     let full_name = user.gecos.to_string_lossy().split(',').next().unwrap_or_default().trim().to_owned();
-    Ok((address, full_name))
+    Ok(Caller { address, full_name })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::options::Name;
     use super::*;
 
     fn listener(address: &str) -> Listener {
@@ -176,13 +205,19 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_cannot_be_read_gives_defaults() {
-        let place = tempfile::tempdir().unwrap();
-        let file = place.path().join("pillarbox.toml");
-        assert_eq!(readable(&file), Config::default());
-        std::fs::write(&file, "nonsense").unwrap();
-        assert_eq!(readable(&file), Config::default());
-        std::fs::write(&file, "host_name = \"mx.example.net\"").unwrap();
-        assert_eq!(readable(&file).host_name, "mx.example.net");
+    fn a_configuration_that_cannot_be_read_counts_only_where_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pillarbox.toml");
+        let options = Options::read(Name::Pillarbox, &[]).unwrap();
+        let find =
+            |is_named| Place::find(ConfigFile { path: &path, is_named }, &options).map_err(|failure| failure.exit);
+        for text in [None, Some("nonsense"), Some("host_name = \"mx.example.net\"\n[limits]\nhops = 0\nhop = 1\n")] {
+            text.into_iter().for_each(|text| std::fs::write(&path, text).unwrap());
+            // R214: what is larger than by default is for the server to judge.
+            assert!(find(false).unwrap().message_octets_max > Config::default().limits.message_size.0);
+            assert_eq!(find(true).err(), Some(Exit::Unavailable), "{text:?}");
+        }
+        std::fs::write(&path, "host_name = \"mx.example.net\"\n[limits]\nmessage_size = 1000\n").unwrap();
+        assert_eq!([false, true].map(|is_named| find(is_named).unwrap().message_octets_max), [1_000; 2]);
     }
 }
