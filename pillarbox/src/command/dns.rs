@@ -1,11 +1,13 @@
 //! `dns`: the records that our mail needs, and whether they are there (R1–R8).
 //!
-//! [`facts`] reads what decides, [`wanted`] makes records of it, [`ask`] looks them up and judges what is there.
+//! [`facts`] reads what decides, [`wanted`] makes records of it, [`ask`] looks them up; [`hosts`] and
+//! [`texts`] judge what is there.
 
 mod ask;
 mod blocklists;
 mod facts;
 mod finding;
+mod hosts;
 #[cfg(test)]
 mod testing;
 mod texts;
@@ -50,11 +52,11 @@ pub fn dns(loaded: &Loaded, command: &DnsCommand, output: &Output) -> anyhow::Re
     }
 }
 
-/// The records of a new configuration, as lines of a zone file.
+/// The records of a new configuration, as lines of a zone file with their notes.
 pub fn zone_lines(config: &Config, domain: &str) -> anyhow::Result<Vec<String>> {
     let wish = Wish { domains: &[domain.to_owned()], next_keys: &[] };
     let sections = wanted::wanted(&Facts::gather(config, &wish)?)?;
-    Ok(sections.iter().flat_map(|section| &section.lines).map(Line::to_string).collect())
+    Ok(sections.iter().flat_map(|section| &section.lines).map(Line::told).collect())
 }
 
 fn records(facts: &Facts, output: &Output) -> anyhow::Result<()> {
@@ -85,10 +87,7 @@ fn records(facts: &Facts, output: &Output) -> anyhow::Result<()> {
 
 fn zone_text(section: &Section) -> String {
     let mut text = format!("; {}\n", section.title);
-    for line in &section.lines {
-        let note = line.note.as_ref().map_or_else(String::new, |note| format!("  ; {note}"));
-        text.push_str(&format!("{line}{note}\n"));
-    }
+    section.lines.iter().for_each(|line| text.push_str(&(line.told() + "\n")));
     text
 }
 

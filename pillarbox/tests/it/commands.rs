@@ -14,6 +14,7 @@ pub fn init(place: &Path) -> PathBuf {
         "example.net.  MX 10 mx.example.net.\n",
         "mail.example.net.  CNAME mx.example.net.\n",
         "_25._tcp.mx.example.net.  TLSA 3 1 1 ",
+        "\"  ; only once its policy is on the web; `pillarbox dns records` prints it\n",
     ] {
         assert!(made.contains(record), "{made}");
     }

@@ -68,4 +68,6 @@ fn r8_a_check_without_dns_fails() {
     assert!(!checked.succeeded);
     assert!(checked.stdout.contains("example.net MX: cannot be found out: "), "{checked:?}");
     assert!(!checked.stdout.contains("missing: mail for the domain"), "{checked:?}");
+    let typed = failure(&config, &["dns", "check", "--server", "resolver.example"]);
+    assert!(typed.contains("--server") && typed.contains("write address or address:port"), "{typed}");
 }

@@ -158,14 +158,21 @@ impl Demo {
     }
 }
 
-/// An offset at which all of the demonstration's ports are free.
+/// An offset at which all of the demonstration's ports are free, each given out once.
 pub fn free_offset() -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
     const PORTS: [u16; 8] = [2525, 2587, 2465, 2993, 2143, 2995, 2110, 8080];
-    let first = 10_000 + (std::process::id() % 20_000) as u16;
-    (0..1_000)
-        .map(|step| first + step * 13)
+    const OFFSETS: u32 = 20_000;
+    // No difference of two of these ports is a multiple of 19.
+    std::iter::repeat_with(|| (std::process::id() + 19 * GIVEN.fetch_add(1, Ordering::Relaxed)) % OFFSETS)
+        .map(|step| 10_000 + step as u16)
         .find(|offset| PORTS.iter().all(|port| TcpListener::bind(("127.0.0.1", port + offset)).is_ok()))
         .unwrap()
+}
+
+#[test]
+fn no_offset_is_given_out_twice() {
+    assert_ne!(free_offset(), free_offset());
 }
 
 /// Addresses on loopback that nobody listens on, each given out once. They are below the ports that the system gives to

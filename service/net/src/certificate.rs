@@ -106,21 +106,6 @@ pub fn write_pair(
     Ok((public, key))
 }
 
-/// The hex digest of a TLSA record `3 1 1` for the first certificate in PEM text: SHA-256 over its public key info
-/// (RFC 6698 §2.1). Input without a certificate is an error, never the digest of nothing (R5).
-pub fn tlsa_3_1_1(chain_pem: &[u8]) -> Result<String, CertificateError> {
-    let leaf = CertificateDer::from_pem_slice(chain_pem).map_err(|_| CertificateError::NoCertificate)?;
-    tlsa_of(&leaf)
-}
-
-pub(crate) fn tlsa_of(leaf: &CertificateDer<'_>) -> Result<String, CertificateError> {
-    Ok(sha256_hex(&parse(leaf)?.subject_public_key_info()))
-}
-
-fn sha256_hex(octets: &[u8]) -> String {
-    digest::digest(&digest::SHA256, octets).as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
-}
-
 /// What a server shows of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicHalf {
@@ -151,9 +136,9 @@ impl PublicHalf {
         Ok(PublicHalf { certificate: None, key_info, names: Vec::new() })
     }
 
-    /// The hex digest of its TLSA record `3 1 1`, as of [`tlsa_3_1_1`].
-    pub fn tlsa_3_1_1(&self) -> String {
-        sha256_hex(&self.key_info)
+    /// SHA-256 over its public key info: the data of the TLSA record `3 1 1` (RFC 6698 §2.1, R4).
+    pub fn key_digest(&self) -> Vec<u8> {
+        digest::digest(&digest::SHA256, &self.key_info).as_ref().to_vec()
     }
 }
 
@@ -341,7 +326,8 @@ mod tests {
     /// expected value was made with `openssl x509 -pubkey | openssl pkey -pubin -outform DER | openssl dgst -sha256`.
     #[test]
     fn the_tlsa_digest_agrees_with_openssl() {
-        assert_eq!(tlsa_3_1_1(FIXED_CERTIFICATE.as_bytes()).unwrap(), FIXED_DIGEST);
+        let digest = PublicHalf::from_pem(FIXED_CERTIFICATE.as_bytes()).unwrap().key_digest();
+        assert_eq!(digest.iter().map(|octet| format!("{octet:02x}")).collect::<String>(), FIXED_DIGEST);
         let leaf = CertificateDer::from_pem_slice(FIXED_CERTIFICATE.as_bytes()).unwrap();
         assert_eq!(not_after(&leaf), Some(FIXED_NOT_AFTER));
     }
@@ -352,7 +338,6 @@ mod tests {
         let (names, subject) = example();
         let request = signing_request(&names, NewKey::EcdsaP256, &subject).unwrap().public;
         for input in ["", "\n", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", &request] {
-            assert!(tlsa_3_1_1(input.as_bytes()).is_err(), "{input:?}");
             assert!(PublicHalf::from_pem(input.as_bytes()).is_err(), "{input:?}");
         }
     }
@@ -365,8 +350,7 @@ mod tests {
             let pair = self_signed(&names, kind, 1, &subject).unwrap();
             let certificate = PublicHalf::from_pem(pair.public.as_bytes()).unwrap();
             let key = PublicHalf::from_pem(pair.key.expose().as_bytes()).unwrap();
-            assert_eq!(certificate.tlsa_3_1_1(), tlsa_3_1_1(pair.public.as_bytes()).unwrap());
-            assert_eq!((key.tlsa_3_1_1(), key.certificate), (certificate.tlsa_3_1_1(), None));
+            assert_eq!((key.key_digest(), key.certificate), (certificate.key_digest(), None));
             assert_eq!(certificate.names, names);
         }
     }

@@ -58,8 +58,6 @@ pub struct CertificateFacts {
     pub names: Vec<String>,
     /// Kind of its key.
     pub kind: KeyKind,
-    /// Hex digest for its TLSA record `3 1 1` (R4).
-    pub tlsa_3_1_1: String,
     /// When it expires, in seconds since 1970; `None` where the field cannot be read.
     pub not_after: Option<i64>,
 }
@@ -213,7 +211,6 @@ fn entry_from_files(pair: &PairFiles, lent: &LentFiles, provider: &CryptoProvide
         chain: pair.chain.clone(),
         names: certificate::names(&leaf).map_err(unusable)?,
         kind,
-        tlsa_3_1_1: certificate::tlsa_of(&leaf).map_err(unusable)?,
         not_after: certificate::not_after(&leaf),
     };
     Ok(Entry { facts, key: Arc::new(certified) })

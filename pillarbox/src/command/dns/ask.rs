@@ -1,16 +1,17 @@
 //! Looks every record up, in the order in which they are told, and says how each is. What a record means is judged by
-//! functions that ask nothing: below for those of hosts, in [`super::texts`] for texts.
+//! functions that ask nothing: in [`super::hosts`] where hosts are concerned, in [`super::texts`] for texts.
 
 use super::facts::{Facts, Hosted};
 use super::finding::{Finding, Subject};
+use super::hosts::{address_of, exchange_of, name_of, record_of};
+use super::texts::{self, text_of};
 use super::wanted::{self, Line};
-use super::{blocklists, texts};
+use super::{blocklists, hosts};
 use crate::config::Severity::{self, Error, Warning};
-use dns::{Failure, Families, Found, Lookup, Name, NameError, Record, RecordType, Security, Tlsa};
-use relay::policy_fetch::{Policies, StsFinding};
+use dns::{Failure, Families, Found, Lookup, Name, NameError, Record, RecordType, Security};
+use relay::policy_fetch::Policies;
 use std::net::IpAddr;
-use transport_security::dane;
-use transport_security::mta_sts::{self, Mode};
+use transport_security::mta_sts;
 
 /// Names of one address that are looked up; more are nobody's honest configuration.
 const REVERSE_NAMES_MAX: usize = 10;
@@ -91,8 +92,7 @@ impl Desk<'_> {
             self.findings.push(alias.differs(Error, cause).with_found(&found.records));
         }
         let are_secure = self.host_addresses().await;
-        let mut ours = self.addresses.clone();
-        ours.extend(facts.sources.iter().filter(|source| !self.addresses.contains(source) && !source.is_unspecified()));
+        let ours: Vec<IpAddr> = facts.senders(&self.addresses).collect();
         for address in &ours {
             self.reverse(*address).await;
         }
@@ -183,7 +183,7 @@ impl Desk<'_> {
         let Some(found) = self.found(subject, severity).await else { return };
         let senders: Vec<IpAddr> = match self.facts.has_smarthost {
             true => Vec::new(),
-            false => self.addresses.iter().chain(&self.facts.sources).copied().collect(),
+            false => self.facts.senders(&self.addresses).collect(),
         };
         let texts: Vec<String> = self.wanted(subject).iter().filter_map(text_of).collect();
         let wanted = texts.iter().find(|text| text.starts_with("v=spf1")).map_or("", String::as_str);
@@ -204,7 +204,7 @@ impl Desk<'_> {
         let is_secure = found.security == Security::Secure && are_addresses_secure;
         let proof = self.questions.can_prove.then_some(is_secure);
         self.has_dane = is_secure && !found.records.is_empty();
-        self.findings.extend(judge_tlsa(&subject, &found, self.facts, proof));
+        self.findings.extend(hosts::tlsa(&subject, &found, self.facts, proof));
         Ok(())
     }
 
@@ -225,7 +225,7 @@ impl Desk<'_> {
         }
         self.dmarc(name).await?;
         self.policy(name).await?;
-        let reports = Subject::txt(&name.under("_smtp._tls")?, "TLS-RPT");
+        let reports = Subject::txt(&wanted::rpt_name(name)?, "TLS-RPT");
         if let Some(found) = self.found(&reports, Warning).await {
             let wanted = self.wanted(&reports);
             self.findings.extend(wanted.first().map(|wanted| texts::reports(&reports, &found, wanted)));
@@ -234,7 +234,7 @@ impl Desk<'_> {
             let subject = Subject::new(&name.under(service.label)?, RecordType::Srv);
             if let Some(found) = self.found(&subject, Warning).await {
                 let wanted = self.wanted(&subject);
-                self.findings.push(judge_srv(&subject, &found, &wanted));
+                self.findings.push(hosts::srv(&subject, &found, &wanted));
             }
         }
         Ok(())
@@ -245,7 +245,7 @@ impl Desk<'_> {
         let subject = Subject::new(domain, RecordType::Mx);
         let Some(found) = self.found(&subject, Error).await else { return };
         let wanted = self.wanted(&subject);
-        let finding = judge_mx(&subject, &found, &self.facts.host).with_found(&found.records).with_wanted(wanted);
+        let finding = hosts::mx(&subject, &found, &self.facts.host).with_found(&found.records).with_wanted(wanted);
         self.findings.push(finding);
         if self.has_dane && self.questions.can_prove && found.security == Security::Insecure {
             let subject = Subject { purpose: "DNSSEC", ..subject };
@@ -333,7 +333,7 @@ impl Desk<'_> {
 
     /// The announcement of an MTA-STS policy, and where there is one, the policy.
     async fn policy(&mut self, domain: &Name) -> Result<(), NameError> {
-        let subject = Subject::txt(&domain.under("_mta-sts")?, "MTA-STS");
+        let subject = Subject::txt(&wanted::sts_name(domain)?, "MTA-STS");
         let Some(found) = self.found(&subject, Warning).await else { return Ok(()) };
         let Some(wanted) = self.wanted(&subject).into_iter().next() else { return Ok(()) };
         let finding = texts::sts(&subject, &found, &wanted);
@@ -343,161 +343,9 @@ impl Desk<'_> {
             (is_announced, self.questions.policies, mta_sts::policy_host(domain))
         {
             let subject = Subject { name: host, kind: RecordType::A, purpose: "MTA-STS policy" };
-            self.findings.push(judge_policy(&subject, &policies.policy_for(domain).await, &self.facts.host));
+            self.findings.push(hosts::policy(&subject, &policies.policy_for(domain).await, &self.facts.host));
         }
         Ok(())
-    }
-}
-
-fn address_of(record: &Record) -> Option<IpAddr> {
-    match record {
-        Record::A(address) => Some((*address).into()),
-        Record::Aaaa(address) => Some((*address).into()),
-        _ => None,
-    }
-}
-
-fn record_of(address: IpAddr) -> Record {
-    match address {
-        IpAddr::V4(v4) => Record::A(v4),
-        IpAddr::V6(v6) => Record::Aaaa(v6),
-    }
-}
-
-fn name_of(record: &Record) -> Option<&Name> {
-    match record {
-        Record::Ptr(name) => Some(name),
-        _ => None,
-    }
-}
-
-fn exchange_of(record: &Record) -> Option<&Name> {
-    match record {
-        Record::Mx(mx) => Some(&mx.exchange),
-        _ => None,
-    }
-}
-
-fn text_of(record: &Record) -> Option<String> {
-    match record {
-        Record::Txt(text) => Some(String::from_utf8_lossy(text).into_owned()),
-        _ => None,
-    }
-}
-
-/// R1, R2: mail for the domain comes here.
-fn judge_mx(subject: &Subject, found: &Found, host: &Name) -> Finding {
-    let exchanges: Vec<&Name> = found.records.iter().filter_map(exchange_of).collect();
-    let has_null = exchanges.iter().any(|name| name.is_root());
-    match exchanges.as_slice() {
-        [] => subject.missing(Error, "mail for the domain goes to the address of its own name, if it has one"),
-        // RFC 7505 §3.
-        [_] if has_null => subject.differs(Error, "the domain says that it takes no mail"),
-        _ if has_null => subject.differs(Error, "beside other records, `no mail here` is a contradiction"),
-        _ if !exchanges.contains(&host) => subject.differs(Error, "no mail for the domain comes to this host"),
-        _ => subject.ok(""),
-    }
-}
-
-/// R4, R7, P23: the keys in use and the published ones. `proof` says whether DNSSEC vouches for the records and for the
-/// addresses; `None` when nobody here could tell.
-fn judge_tlsa(subject: &Subject, found: &Found, facts: &Facts, proof: Option<bool>) -> Vec<Finding> {
-    let records: Vec<Tlsa> = found
-        .records
-        .iter()
-        .filter_map(|record| match record {
-            Record::Tlsa(tlsa) => Some(tlsa.clone()),
-            _ => None,
-        })
-        .collect();
-    let in_use = || facts.tls_keys.iter().filter(|key| !key.is_next);
-    let all = || facts.tls_keys.iter().map(|key| Record::Tlsa(wanted::tlsa_of(key)));
-    if records.is_empty() {
-        let missing = || subject.missing(Warning, "others cannot authenticate us by DANE").with_wanted(all());
-        return in_use().next().map(|_| missing()).into_iter().collect();
-    }
-    // Nobody may use records that are not proved, so nothing stops mail then.
-    let severity = if proof == Some(false) { Warning } else { Error };
-    if in_use().next().is_none() {
-        let cause = "the records promise TLS, which no listener for other servers offers";
-        return vec![subject.differs(severity, cause).with_found(&found.records)];
-    }
-    let mut findings = match proof {
-        Some(true) => Vec::new(),
-        Some(false) => {
-            let cause = "the zone, or that of the addresses, is not signed (DNSSEC): nobody uses the records";
-            vec![subject.differs(Warning, cause)]
-        }
-        None => vec![subject.unknown(Warning, "whether the zone is signed: the resolver in use proves nothing")],
-    };
-    let usable = dane::usable(&records);
-    let is_of = |record: &Tlsa, key: &super::facts::TlsKey| {
-        let certificate = key.half.certificate.as_deref().unwrap_or_default();
-        record.usage == dane::END_ENTITY && dane::matches(record, certificate, &key.half.key_info)
-    };
-    for key in &facts.tls_keys {
-        let file = key.file.display();
-        let is_there = usable.iter().any(|record| is_of(record, key));
-        let names_authority = usable.iter().any(|record| record.usage == dane::TRUST_ANCHOR);
-        let wanted = Record::Tlsa(wanted::tlsa_of(key));
-        findings.push(match (is_there, key.is_next) {
-            (true, false) => subject.ok(format!("{file}")).with_found([&wanted]),
-            (true, true) => {
-                let wait = found.ttl.as_secs().saturating_mul(2);
-                let cause = format!("next key {file}; use it no sooner than {wait} seconds after it was published");
-                subject.ok(cause).with_found([&wanted])
-            }
-            (false, true) => {
-                subject.missing(Warning, format!("do not use the next key yet: {file}")).with_wanted([wanted])
-            }
-            (false, false) if names_authority => {
-                subject.unknown(Warning, format!("whether the authority that the records name issued {file}"))
-            }
-            (false, false) => {
-                let cause = format!("{file} is not among them: whoever uses DANE sends no mail");
-                subject.differs(severity, cause).with_found(&found.records).with_wanted([wanted])
-            }
-        });
-    }
-    let is_stale =
-        |record: &&Tlsa| record.usage != dane::TRUST_ANCHOR && !facts.tls_keys.iter().any(|key| is_of(record, key));
-    let stale: Vec<Record> = records.iter().filter(is_stale).cloned().map(Record::Tlsa).collect();
-    // While a key is wrong, that is what has to be said.
-    if !stale.is_empty() && !findings.iter().any(Finding::is_error) {
-        let cause = "records of no key that is in use here, or known as the next: take them away";
-        findings.push(subject.differs(Warning, cause).with_found(&stale));
-    }
-    findings
-}
-
-/// Where clients find a service.
-fn judge_srv(subject: &Subject, found: &Found, wanted: &[Record]) -> Finding {
-    let place = |record: &Record| match record {
-        Record::Srv { port, target, .. } => Some((*port, target.clone())),
-        _ => None,
-    };
-    let is_there = wanted.iter().all(|record| found.records.iter().any(|other| place(other) == place(record)));
-    let finding = match found.records.is_empty() {
-        true => subject.missing(Warning, "programs cannot find the service by themselves"),
-        false if is_there => subject.ok(""),
-        false => subject.differs(Warning, "programs are led elsewhere"),
-    };
-    finding.with_found(&found.records).with_wanted(wanted.iter().cloned())
-}
-
-/// What others do with mail for us by the policy.
-fn judge_policy(subject: &Subject, sts: &StsFinding, host: &Name) -> Finding {
-    match (&sts.policy, &sts.trouble) {
-        (_, Some(trouble)) => subject.differs(
-            Warning,
-            format!("the policy cannot be fetched: {}", trouble.cause.replace(char::is_control, " ")),
-        ),
-        (None, None) => subject.unknown(Warning, "the policy"),
-        (Some(policy), None) if policy.mode != Mode::None && !policy.allows(host) => {
-            let severity = if policy.mode == Mode::Enforce { Error } else { Warning };
-            subject.differs(severity, format!("mode {} and no `mx: {host}`", policy.mode.as_str()))
-        }
-        (Some(policy), None) => subject.ok(format!("mode {}", policy.mode.as_str())),
     }
 }
 
@@ -630,24 +478,6 @@ mod tests {
             let expected =
                 expected.map(|(name, status, severity)| (format!("{name}.list.example A"), status, severity));
             assert_eq!(found, Vec::from_iter(expected), "{lines}");
-        }
-    }
-
-    #[test]
-    fn policies_that_shut_us_out_are_errors() {
-        let host = facts().host;
-        let subject = Subject::new(&host, RecordType::A);
-        let sts = |mode: &str, mx: &str| {
-            let text = format!("version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 86400\n");
-            StsFinding { policy: Some(mta_sts::Policy::parse(text.as_bytes()).unwrap().into()), trouble: None }
-        };
-        for (mode, mx, severity) in [
-            ("enforce", "*.example.net", None),
-            ("enforce", "mx.example.org", Some(Error)),
-            ("testing", "mx.example.org", Some(Warning)),
-            ("none", "mx.example.org", None),
-        ] {
-            assert_eq!(judge_policy(&subject, &sts(mode, mx), &host).severity, severity, "{mode} {mx}");
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct Facts {
     pub host: Name,
     /// Addresses of this machine that can be reached from everywhere, as far as we know.
     pub addresses: Vec<IpAddr>,
-    /// Addresses that mail leaves from, where they are configured.
+    /// Addresses that mail leaves from, where they are configured; see [`Facts::senders`].
     pub sources: Vec<IpAddr>,
     /// Whether mail leaves through somebody else's host.
     pub has_smarthost: bool,
@@ -115,11 +115,10 @@ impl Facts {
             [] => dkim_keys(keys.iter().filter(|(entry, _)| !names.iter().any(|domain| belongs(entry, domain))))?,
             _ => Vec::new(),
         };
-        let sources = &config.outbound.source_addresses;
         Ok(Facts {
             host,
             addresses: own_addresses(config),
-            sources: sources.iter().filter_map(|text| text.parse().ok()).collect(),
+            sources: sources(config)?,
             has_smarthost: !config.outbound.smarthost.is_empty(),
             tls_keys: tls_keys(config, wish.next_keys)?,
             services,
@@ -127,6 +126,24 @@ impl Facts {
             further_keys,
         })
     }
+
+    /// Addresses that mail leaves from: those of the host name, and configured ones that are not among them.
+    pub fn senders<'a>(&'a self, of_host: &'a [IpAddr]) -> impl Iterator<Item = IpAddr> + 'a {
+        of_host.iter().copied().chain(self.further_sources(of_host))
+    }
+
+    /// Configured ones that are not among those of the host name.
+    pub fn further_sources<'a>(&'a self, of_host: &'a [IpAddr]) -> impl Iterator<Item = IpAddr> + 'a {
+        self.sources.iter().copied().filter(|source| !of_host.contains(source))
+    }
+}
+
+/// The configured addresses to send from. No mail leaves from the one that lets the system choose.
+fn sources(config: &Config) -> anyhow::Result<Vec<IpAddr>> {
+    let read = |text: &String| text.parse().with_context(|| format!("outbound.source_addresses {text}"));
+    let mut sources = config.outbound.source_addresses.iter().map(read).collect::<anyhow::Result<Vec<IpAddr>>>()?;
+    sources.retain(|source| !source.is_unspecified());
+    Ok(sources)
 }
 
 /// All hosted domains; patterns name no domain of their own.
@@ -321,6 +338,17 @@ mod tests {
             let found = mail_name(&name("example.net"), &name("mx.example.net"), std::slice::from_ref(&service));
             assert_eq!(found.unwrap(), name(expected), "{service:?}");
         }
+    }
+
+    #[test]
+    fn no_mail_leaves_from_the_address_that_the_system_chooses_for() {
+        let mut config = Config::default();
+        config.outbound.source_addresses = ["0.0.0.0", "::", "203.0.113.9"].map(str::to_owned).to_vec();
+        let other: IpAddr = "203.0.113.9".parse().unwrap();
+        assert_eq!(sources(&config).unwrap(), [other]);
+        let host: [IpAddr; 1] = ["203.0.113.5".parse().unwrap()];
+        let facts = Facts { sources: vec![other, host[0]], ..super::super::testing::facts() };
+        assert_eq!(facts.senders(&host).collect::<Vec<_>>(), [host[0], other]);
     }
 
     #[test]

@@ -20,6 +20,14 @@ fn texts(found: &Found) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// The text of a record, as far as it is one.
+pub fn text_of(record: &Record) -> Option<String> {
+    match record {
+        Record::Txt(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    }
+}
+
 fn text_record(text: &str) -> Record {
     Record::Txt(text.as_bytes().to_vec())
 }

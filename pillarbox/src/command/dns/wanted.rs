@@ -15,6 +15,9 @@ const MX_PREFERENCE: u16 = 10;
 /// Lifetime of the MTA-STS policy that is proposed: a day, so that a mistake is soon forgotten.
 const POLICY_MAX_AGE: Duration = Duration::from_secs(86_400);
 
+/// What else the MTA-STS record takes.
+const STS_NOTE: &str = "only once its policy is on the web; `pillarbox dns records` prints it";
+
 /// Records that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
@@ -73,6 +76,11 @@ impl Line {
             Data::Record(record) => Some(record),
             Data::Placeholder(..) => None,
         }
+    }
+
+    /// The line of a zone file with its note, which is a comment there.
+    pub fn told(&self) -> String {
+        self.note.as_ref().map_or_else(|| self.to_string(), |note| format!("{self}  ; {note}"))
     }
 
     /// The type of the record.
@@ -179,7 +187,7 @@ fn domain(facts: &Facts, hosted: &Hosted) -> Result<Vec<Line>, NameError> {
     lines.push(if facts.has_smarthost { spf.noted("add what the smarthost asks for") } else { spf });
     lines.extend(keys.iter().map(dkim));
     lines.push(Line::text(&name.under("_dmarc")?, format!("v=DMARC1; p=none; rua=mailto:postmaster@{name}")));
-    lines.push(Line::text(&sts_name(name)?, sts_record(&facts.host)).noted("only with the policy below on the web"));
+    lines.push(Line::text(&sts_name(name)?, sts_record(&facts.host)).noted(STS_NOTE));
     lines.push(Line::text(&rpt_name(name)?, format!("v=TLSRPTv1; rua=mailto:postmaster@{name}")));
     for service in &facts.services {
         lines.push(Line::new(&name.under(service.label)?, srv(facts, hosted, service)));
@@ -196,18 +204,19 @@ pub fn tlsa_name(host: &Name) -> Result<Name, NameError> {
     host.under("_25._tcp")
 }
 
-fn sts_name(domain: &Name) -> Result<Name, NameError> {
+/// The name of the record that announces a domain's MTA-STS policy.
+pub fn sts_name(domain: &Name) -> Result<Name, NameError> {
     mta_sts::record_name(domain).ok_or(NameError::TooLong)
 }
 
-fn rpt_name(domain: &Name) -> Result<Name, NameError> {
+/// The name of the record that says where reports about TLS go.
+pub fn rpt_name(domain: &Name) -> Result<Name, NameError> {
     tls_rpt::record_name(domain).ok_or(NameError::TooLong)
 }
 
 /// The record `3 1 1` of a key.
 pub fn tlsa_of(key: &TlsKey) -> Tlsa {
-    let data = digest(&SHA256, &key.half.key_info).as_ref().to_vec();
-    Tlsa { usage: dane::END_ENTITY, selector: dane::PUBLIC_KEY, matching: dane::SHA_256, data }
+    Tlsa { usage: dane::END_ENTITY, selector: dane::PUBLIC_KEY, matching: dane::SHA_256, data: key.half.key_digest() }
 }
 
 /// The SPF record of a domain: its MX hosts send for it, and nobody else.
@@ -223,8 +232,8 @@ pub fn host_spf(facts: &Facts) -> String {
 
 /// Addresses that mail leaves from and that are not those of the host name.
 fn further_sources(facts: &Facts) -> String {
-    let further = facts.sources.iter().filter(|source| !facts.addresses.contains(source) && !source.is_unspecified());
-    further.map(|source| format!(" {}:{source}", if source.is_ipv4() { "ip4" } else { "ip6" })).collect()
+    let term = |source: IpAddr| format!(" {}:{source}", if source.is_ipv4() { "ip4" } else { "ip6" });
+    facts.further_sources(&facts.addresses).map(term).collect()
 }
 
 /// The record that announces the policy. Its id follows from the policy, so that it changes when the policy does.
@@ -275,7 +284,12 @@ mod tests {
     fn r1_r3_r4_records_as_zone_lines() {
         let sections = wanted(&facts()).unwrap();
         let lines: Vec<String> = sections.iter().flat_map(|section| &section.lines).map(Line::to_string).collect();
-        let digests: Vec<String> = facts().tls_keys.iter().map(|key| key.half.tlsa_3_1_1()).collect();
+        let pins: Vec<String> = facts().tls_keys.iter().map(|key| presentation(&Record::Tlsa(tlsa_of(key)))).collect();
+        let noted: Vec<String> = sections.iter().flat_map(|section| &section.lines).map(Line::told).collect();
+        assert!(
+            noted.iter().any(|line| line.starts_with("_mta-sts.") && line.contains("\"  ; only once its policy is"))
+        );
+        assert!(pins[0].starts_with("3 1 1 "), "R4");
         let id = sts_record(&facts().host);
         assert_eq!(
             lines,
@@ -284,9 +298,9 @@ mod tests {
                 "; mx.example.net.  AAAA <the IPv6 address of this host; leave it out where it has none, or one without \
                  reverse name>",
                 "mx.example.net.  TXT \"v=spf1 a -all\"",
-                &format!("_25._tcp.mx.example.net.  TLSA 3 1 1 {}", digests[0]),
-                &format!("_25._tcp.mx.example.net.  TLSA 3 1 1 {}", digests[1]),
-                &format!("_25._tcp.mx.example.net.  TLSA 3 1 1 {}", digests[2]),
+                &format!("_25._tcp.mx.example.net.  TLSA {}", pins[0]),
+                &format!("_25._tcp.mx.example.net.  TLSA {}", pins[1]),
+                &format!("_25._tcp.mx.example.net.  TLSA {}", pins[2]),
                 "example.net.  MX 10 mx.example.net.",
                 "mail.example.net.  CNAME mx.example.net.",
                 "example.net.  TXT \"v=spf1 mx -all\"",
