@@ -3,6 +3,7 @@
 //!
 //! `cargo xtask test` installs the programs. Only tests with a real Postfix or Exim need root, because those do.
 
+mod addresses;
 mod admin;
 mod corpus;
 mod curl;
