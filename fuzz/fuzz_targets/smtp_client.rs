@@ -13,7 +13,6 @@ use smtp_proto::client::{
     Answer, Body, Config, Content, Ending, Fate, Protocol, Question, Report, Session, TlsDemand, Transaction,
 };
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Most steps that one octet of input may cause, and most that a silent peer may.
 const STEPS_PER_OCTET: usize = 64;
@@ -35,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
 fn run<'a>(choice: u8, octets: usize, mut pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<Report>, Ending) {
     let tls = (choice & 2 != 0).then(facts);
     let mut session = Session::new(Arc::new(config(choice)), PeerFacts { peer: None, local: None, tls });
-    let mut house = House { choice, left: TRANSACTIONS, pieces_left: 0, waited: false, reports: Vec::new(), ending: None };
+    let mut house = House { choice, left: TRANSACTIONS, pieces_left: 0, reports: Vec::new(), ending: None };
     let mut sent = Vec::new();
     for _ in 0..STEPS_MIN + STEPS_PER_OCTET * octets {
         match session.next(Moment::default()) {
@@ -72,12 +71,11 @@ fn config(choice: u8) -> Config {
     config
 }
 
-/// Has two messages to send, and keeps the connection between them.
+/// Has two messages to send.
 struct House {
     choice: u8,
     left: usize,
     pieces_left: usize,
-    waited: bool,
     reports: Vec<Report>,
     ending: Option<Ending>,
 }
@@ -86,10 +84,6 @@ impl House {
     fn answer(&mut self, question: Question) -> Answer {
         assert!(self.ending.is_none());
         match question {
-            Question::Idle { .. } if self.left == 1 && !self.waited => {
-                self.waited = true;
-                Answer::Wait(Duration::from_secs(60))
-            }
             Question::Idle { .. } if self.left == 0 => Answer::Quit,
             Question::Idle { .. } => {
                 self.left -= 1;

@@ -4,8 +4,8 @@
 //! has for it. The house (for us: whatever holds the queue) is asked four things:
 //!
 //! 1. [`Question::Idle`]: nothing is in hand, what next? Asked when the opening (greeting, EHLO, STARTTLS, AUTH) is done, and
-//!    after every transaction that left the session usable. Answered by a [`Transaction`], by [`Answer::Wait`], which keeps
-//!    the connection for a while, or by [`Answer::Quit`].
+//!    after every transaction that left the session usable. Answered by a [`Transaction`] or by [`Answer::Quit`]; until
+//!    then the connection is kept.
 //! 2. [`Question::Body`]: the next octets of the message of the transaction in hand; only asked once the peer is ready.
 //! 3. [`Question::Finished`]: what came of the transaction, recipient by recipient. Exactly one for each transaction.
 //! 4. [`Question::Ended`]: the session takes no more transactions, and why. Exactly one, always the last question.

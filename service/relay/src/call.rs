@@ -94,7 +94,7 @@ impl Call {
                     sent.unable.push((queued.number, attempt));
                 }
                 Fate::Lost { loss, .. } if !fate.is_ambiguous() => {
-                    sent.is_reached |= matches!(loss, Loss::BodyFailed | Loss::Shutdown);
+                    sent.is_reached |= *loss == Loss::BodyFailed;
                     sent.is_lost = true;
                     sent.loss = Some(attempt);
                 }
@@ -207,7 +207,6 @@ fn lost(ending: &Ending, count: usize) -> Report {
     let loss = match ending {
         Ending::Lost { loss, .. } => loss.clone(),
         Ending::Refused { reply, .. } => Loss::Goodbye(reply.clone()),
-        Ending::Shutdown => Loss::Shutdown,
         _ => Loss::Closed,
     };
     let fate = Fate::Lost { at: smtp_proto::client::Stage::Mail, loss };

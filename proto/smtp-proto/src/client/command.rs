@@ -189,9 +189,9 @@ mod tests {
         }
     }
 
-    /// V29: nothing in an envelope becomes a line or a parameter of its own.
+    /// V14: nothing in an envelope becomes a line or a parameter of its own.
     #[test]
-    fn v29_no_envelope_adds_a_line_or_a_parameter() {
+    fn v14_no_envelope_adds_a_line_or_a_parameter() {
         for evil in ["a\r\nRCPT TO:<x@y>", "a b\n", "a\0", "a RET=FULL", "\u{85}", "a\u{9b}b", "\r", ""] {
             let mut sent = transaction("a@b");
             sent.envelope_id = Some(evil.into());

@@ -5,12 +5,11 @@ use super::replies::ReplyFault;
 use crate::question::Greeting;
 use mail::{DsnReturn, PeerFacts, Recipient, Reply, ReversePath, TlsFacts};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A question of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// Nothing is in hand: what next? Answered by [`Answer::Transaction`], [`Answer::Wait`] or [`Answer::Quit`].
+    /// Nothing is in hand: what next? Answered by [`Answer::Transaction`] or [`Answer::Quit`].
     Idle {
         /// The peer as known now.
         peer: Arc<Peer>,
@@ -35,9 +34,6 @@ pub enum Question {
 pub enum Answer {
     /// Send this.
     Transaction(Box<Transaction>),
-    /// Keep the connection for so long. The session waits with notices wanted: a notice makes it ask again; when the time is
-    /// over it says QUIT.
-    Wait(Duration),
     /// Say goodbye.
     Quit,
     /// The next of the message.
@@ -194,8 +190,6 @@ pub enum Loss {
     Broken(Fault),
     /// The house could not give the rest of the message.
     BodyFailed,
-    /// We are going down.
-    Shutdown,
 }
 
 /// What is wrong with what a peer said.
@@ -233,8 +227,6 @@ pub enum Part {
 pub enum Ending {
     /// The house had no more for it.
     Quit,
-    /// We are going down.
-    Shutdown,
     /// The peer does not want us: at the greeting, EHLO, AUTH, or STARTTLS where TLS is required.
     Refused {
         /// To what.

@@ -35,7 +35,6 @@ pub struct Session {
     deadline: Option<Moment>,
     /// Whether the peer may still hold a transaction that came to nothing.
     needs_reset: bool,
-    stopping: bool,
 }
 
 /// What the session is at.
@@ -51,8 +50,6 @@ enum Phase {
     Ask(Question, Pending),
     /// A question is out.
     Asked(Pending),
-    /// The house wants the connection kept: for how long, and once known until when.
-    Resting(Duration, Option<Moment>),
     /// MAIL, RCPT, DATA.
     Envelope(Box<Sending>),
     /// The text after DATA.
@@ -146,7 +143,6 @@ impl Session {
             output: Output::default(),
             deadline: None,
             needs_reset: false,
-            stopping: false,
         }
     }
 
@@ -167,7 +163,6 @@ impl Session {
                 let deadline = now.after(self.config.timeouts.mail);
                 (Phase::Asked(pending), Some(Step::Wait { deadline, notices: false }))
             }
-            Phase::Resting(time, until) => self.rest(time, until, now),
             Phase::Envelope(sending) => self.envelope(sending, now),
             Phase::Data(sending, text) => self.data(sending, text),
             Phase::Chunks(sending, text) => self.chunks(sending, text, now),
@@ -185,7 +180,6 @@ impl Session {
     fn resume(&mut self, pending: Pending, answer: Answer) -> Phase {
         match (pending, answer) {
             (Pending::Idle, Answer::Transaction(transaction)) => self.begin(*transaction),
-            (Pending::Idle, Answer::Wait(time)) => Phase::Resting(time, None),
             (Pending::Idle, _) => self.end(Ending::Quit, Leave::Politely),
             (Pending::Data(sending, text), answer) => match self.more_text(sending, text, answer) {
                 Ok((sending, text)) => Phase::Data(sending, text),
@@ -207,29 +201,10 @@ impl Session {
 
     /// Nothing is in hand: asks what to do, unless the session is over.
     fn idle(&mut self) -> Phase {
-        if self.stopping {
-            return self.end(Ending::Shutdown, Leave::Politely);
-        }
         match self.unasked() {
             Some(loss) => self.end(Ending::Lost { at: Part::Idle, loss }, Leave::AtOnce),
             None => Phase::Ask(Question::Idle { peer: self.peer.clone() }, Pending::Idle),
         }
-    }
-
-    /// Keeps the connection until the time is over, a notice comes, or the peer says something.
-    fn rest(&mut self, time: Duration, until: Option<Moment>, now: Moment) -> Turn {
-        let until = until.unwrap_or(now.after(time));
-        if self.stopping {
-            return (self.end(Ending::Shutdown, Leave::Politely), None);
-        }
-        if let Some(loss) = self.unasked() {
-            return (self.end(Ending::Lost { at: Part::Idle, loss }, Leave::AtOnce), None);
-        }
-        if now >= until {
-            return (self.end(Ending::Quit, Leave::Politely), None);
-        }
-        self.replies.release();
-        (Phase::Resting(time, Some(until)), Some(Step::Wait { deadline: until, notices: true }))
     }
 
     /// How the session was lost while nothing was awaited: by a reply to nothing, or by the peer's end.
@@ -332,12 +307,8 @@ impl Machine for Session {
         };
     }
 
-    /// While the connection is kept: asks the house again.
-    fn notice(&mut self) {
-        if matches!(self.phase, Phase::Resting(..)) {
-            self.phase = Phase::Idle;
-        }
-    }
+    /// A session waits for its peer alone.
+    fn notice(&mut self) {}
 
     /// The peer closed its side, the connection broke, a write failed, or the handshake did.
     fn end_of_input(&mut self) {
@@ -350,9 +321,6 @@ impl Machine for Session {
         }
     }
 
-    /// A transaction whose end of data was sent is awaited, lest it be delivered twice; one before that is given up. Then
-    /// QUIT, where the peer can take it for that.
-    fn shutdown(&mut self) {
-        self.stopping = true;
-    }
+    /// A house that goes down answers [`Question::Idle`] by [`Answer::Quit`].
+    fn shutdown(&mut self) {}
 }

@@ -55,8 +55,8 @@ impl Fate {
             Fate::Refused { at, reply } => refused(*at, reply),
             Fate::Surplus(reply) => said(Outcome::Deferred, EnhancedStatus::new(4, 5, 3), reply),
             Fate::Unable(obstacle) => found(Outcome::Failed, obstacle.status(), obstacle.to_string()),
-            // These two have their cause here, whatever we were at.
-            Fate::Lost { loss: loss @ (Loss::BodyFailed | Loss::Shutdown), .. } => {
+            // This has its cause here, whatever we were at.
+            Fate::Lost { loss: loss @ Loss::BodyFailed, .. } => {
                 found(Outcome::Deferred, loss.status(), loss.to_string())
             }
             Fate::Lost { at, loss } => found(Outcome::Deferred, loss.status(), format!("{loss} {at}")),
@@ -77,7 +77,6 @@ impl Ending {
         };
         match self {
             Ending::Quit => deferred(4, 0, "the session ended before this message"),
-            Ending::Shutdown => deferred(3, 2, "this server is going down"),
             Ending::Refused { reply, .. } => {
                 let status = match reply.status.unwrap_or_else(|| default_status(reply.code, None)) {
                     // Nothing is known of the mailbox or the message.
@@ -190,7 +189,6 @@ impl Loss {
             Loss::Goodbye(_) => (3, 2),
             Loss::Broken(_) => (5, 0),
             Loss::BodyFailed => (3, 0),
-            Loss::Shutdown => (3, 2),
         };
         EnhancedStatus::new(4, subject, detail)
     }
@@ -204,7 +202,6 @@ impl fmt::Display for Loss {
             Loss::Goodbye(reply) => write!(f, "the peer ended the session (it said: {reply})"),
             Loss::Broken(fault) => write!(f, "{fault}"),
             Loss::BodyFailed => f.write_str("the message could not be read to its end"),
-            Loss::Shutdown => f.write_str("this server is going down"),
         }
     }
 }
@@ -333,7 +330,7 @@ mod tests {
             assert_eq!((verdict.outcome, verdict.status.to_string().as_str()), (Outcome::Deferred, expected));
         }
         let lost = |loss| Ending::Lost { at: Part::Idle, loss }.verdict();
-        for loss in [Loss::Closed, Loss::TimedOut, Loss::Shutdown, Loss::Broken(Fault::OutOfTurn)] {
+        for loss in [Loss::Closed, Loss::TimedOut, Loss::Broken(Fault::OutOfTurn)] {
             let verdict = lost(loss);
             assert_eq!((verdict.outcome, verdict.status.class, verdict.is_reply), (Outcome::Deferred, 4, false));
         }

@@ -129,7 +129,7 @@ impl Line {
 /// A house with messages to these recipients, the text in pieces.
 pub fn house(protocol: Protocol, recipients: &[&str], text: &[u8], messages: usize) -> House {
     let pieces: VecDeque<Vec<u8>> = text.chunks(1_000).map(<[u8]>::to_vec).collect();
-    let work = Work::Send(transaction(recipients), pieces, End::Whole);
+    let work = Work(transaction(recipients), pieces, End::Whole);
     House::new(config(protocol), vec![work; messages])
 }
 
@@ -219,26 +219,24 @@ fn dripping_replies_end_in_time() {
     assert_eq!(line.state, State::Closed);
 }
 
+/// RFC 5321 §3.8, §4.2: one reply to each command, and a 421 at any time. A peer that says more with its last reply has lost
+/// its place or is going, and gets no further message.
 #[test]
-fn going_down_at_every_octet_leaves_no_part_of_a_message() {
-    for cut in 0..=GOOD.len() {
-        let mut line = up_to(cut);
-        let had_ended = line.sent.windows(5).any(|window| window == b"\r\n.\r\n");
-        line.session.shutdown();
-        line.run();
-        // A message whose end was sent is awaited; nothing else is.
-        let taken = GOOD.windows(5).position(|window| window == b"taken").unwrap();
-        if had_ended && cut < taken + 7 {
-            assert!(line.state == State::Waiting && line.house.reports.is_empty(), "{cut}");
-            line.say(&GOOD[cut..taken + 7]);
-            assert!(matches!(line.house.reports[0].fates[0], Fate::Taken(_)));
-            assert_eq!(line.ending(), &Ending::Shutdown);
+fn what_comes_unasked_between_two_messages_ends_the_session() {
+    let taken = GOOD.windows(5).position(|window| window == b"taken").unwrap() + 7;
+    let whole = |more: &[u8]| {
+        let mut line = Line::of(house(Protocol::Smtp, &THREE, b"x", 2));
+        GOOD[..taken - b"250 2.0.0 taken\r\n".len()].iter().for_each(|octet| line.say(&[*octet]));
+        line.say(&[b"250 2.0.0 taken\r\n", more].concat());
+        assert!(line.house.reports.len() == 1 && line.house.reports[0].usable && line.state == State::Closed);
+        match line.ending().clone() {
+            Ending::Lost { at: Part::Idle, loss } => loss,
+            other => panic!("{other:?}"),
         }
-        line.time_out();
-        assert_accounted(&line, 3);
-        let has_ended = line.sent.windows(5).any(|window| window == b"\r\n.\r\n");
-        assert_eq!(had_ended, has_ended, "{cut}");
-    }
+    };
+    assert_eq!(whole(b"250 once more\r\n"), Loss::Broken(Fault::OutOfTurn));
+    assert!(matches!(whole(b"421 4.4.2 enough\r\n"), Loss::Goodbye(reply) if reply.code == 421));
+    assert!(matches!(whole(b"nonsense\r\n"), Loss::Broken(Fault::Reply(_))));
 }
 
 /// V3, V4: whatever comes in the clear with or after the reply to STARTTLS ends the session, before a word of it counts.
@@ -392,7 +390,7 @@ fn a_large_message_takes_no_memory() {
             let mut house = house(Protocol::Smtp, &THREE[..1], b"", 1);
             house.config.chunking = chunks;
             let pieces = text.chunks(piece).map(<[u8]>::to_vec).collect();
-            house.work = vec![Work::Send(transaction(&THREE[..1]), pieces, End::Whole)].into();
+            house.work = vec![Work(transaction(&THREE[..1]), pieces, End::Whole)].into();
             let mut line = Line::of(house);
             line.say(b"220 mx\r\n");
             line.say(b"250-mx\r\n250 CHUNKING\r\n");

@@ -7,7 +7,6 @@ use smtp_proto::client::{
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The message of nearly every dialogue.
 const MESSAGE: &[u8] = b"Subject: hello\r\n\r\n.dot\r\nbye\r\n";
@@ -33,14 +32,9 @@ pub fn config(protocol: Protocol) -> Config {
     Config::new(protocol, mail::Domain::parse("client.example.com").unwrap())
 }
 
-/// What the house has to do.
+/// What the house has to send: this with this text, in these pieces; then, if it says so, fail.
 #[derive(Debug, Clone)]
-pub enum Work {
-    /// Send this with this text, in these pieces; then, if it says so, fail.
-    Send(Transaction, VecDeque<Vec<u8>>, End),
-    /// Keep the connection for so long.
-    Wait(Duration),
-}
+pub struct Work(pub Transaction, pub VecDeque<Vec<u8>>, pub End);
 
 /// How the text of a message ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +78,7 @@ impl House {
         let (transaction, pieces) = (sent(&words), text(&words));
         let end = if has("failing") { End::Failing } else { End::Whole };
         for _ in 0..if has("twice") { 2 } else { 1 } {
-            house.work.push_back(Work::Send(transaction.clone(), pieces.clone(), end));
-            if has("resting") {
-                house.work.push_back(Work::Wait(Duration::from_secs(60)));
-            }
+            house.work.push_back(Work(transaction.clone(), pieces.clone(), end));
         }
         house
     }
@@ -105,12 +96,11 @@ impl House {
             Question::Idle { .. } => {
                 assert!(!self.sending, "idle in a transaction");
                 match self.work.pop_front() {
-                    Some(Work::Send(transaction, pieces, end)) => {
+                    Some(Work(transaction, pieces, end)) => {
                         self.sending = true;
                         self.text = Some((pieces, end));
                         Answer::Transaction(Box::new(transaction))
                     }
-                    Some(Work::Wait(time)) => Answer::Wait(time),
                     None => Answer::Quit,
                 }
             }

@@ -176,7 +176,7 @@ fn random_transaction(dice: &mut Dice) -> Work {
     let length = dice.pick(&[0, 1, 30, 30, 3_000, 40_000]);
     let text: Vec<u8> = (0..length).map(|_| dice.pick(b"\r\n.abc\r\n.\r\n ")).collect();
     let pieces = text.chunks(1 + dice.below(30_000)).map(<[u8]>::to_vec).collect();
-    Work::Send(sent, pieces, End::Whole)
+    Work(sent, pieces, End::Whole)
 }
 
 /// Random extensions; those whose loss would say the same of every message are there more often.
@@ -210,7 +210,7 @@ fn what_was_sent_is_what_was_taken() {
         assert_eq!(house.reports.len(), work.len());
         let mut arrived = world.messages.iter();
         for (work, report) in work.iter().zip(&house.reports) {
-            let Work::Send(sent, pieces, _) = work else { continue };
+            let Work(sent, pieces, _) = work;
             assert!(report.usable && report.fates.len() == sent.recipients.len());
             // A message reached the world if only one of its mailboxes was full.
             let reached = |fate: &Fate| match fate {
@@ -266,7 +266,7 @@ fn check_fate(protocol: Protocol, recipient: &Recipient, fate: &Fate) {
 #[test]
 fn a_submission_is_authenticated_inside_tls() {
     for size in [1, 1_000] {
-        let work = vec![Work::Send(transaction(&["brian@example.net"]), [b"hello\r\n".to_vec()].into(), End::Whole)];
+        let work = vec![Work(transaction(&["brian@example.net"]), [b"hello\r\n".to_vec()].into(), End::Whole)];
         let mut house = House::new(config(Protocol::Smtp), work);
         house.config.credentials = Some(Identity::new("brian", Secret::new("mailbox".into())));
         let (house, world) = Meeting::of(house, World::named("submission")).run(size);
@@ -288,7 +288,7 @@ fn surplus_recipients_follow_in_further_transactions() {
         let mut left = whom.clone();
         let (mut delivered, mut failed) = (0, 0);
         for _ in 0..whom.len() {
-            let work = vec![Work::Send(transaction(&left), [b"x".to_vec()].into(), End::Whole)];
+            let work = vec![Work(transaction(&left), [b"x".to_vec()].into(), End::Whole)];
             let mut house = House::new(config(Protocol::Smtp), work);
             house.config.pipelining = pipelining;
             let (house, world) = Meeting::of(house, World::named("tight")).run(1_000);

@@ -147,7 +147,7 @@ fn random_house(dice: &mut Dice, text_lengths: &[usize]) -> House {
         let text: Vec<u8> = (0..length).map(|_| dice.pick(b"\r\n.abc\r\n\xe9 ")).collect();
         let pieces = text.chunks(1 + dice.below(20_000)).map(<[u8]>::to_vec).collect();
         let end = if dice.below(10) == 0 { End::Failing } else { End::Whole };
-        house.work.push_back(Work::Send(transaction(&recipients), pieces, end));
+        house.work.push_back(Work(transaction(&recipients), pieces, end));
     }
     house
 }

@@ -93,7 +93,7 @@ impl Session {
             Answer::Body(Body::Octets(octets)) => (text.piece, text.used) = (octets, 0),
             Answer::Body(Body::End) => text.ended = true,
             // The end of the data must not be sent, and before it nothing but text can be said.
-            Answer::Body(Body::Failed) | Answer::Transaction(_) | Answer::Wait(_) | Answer::Quit | Answer::Done => {
+            Answer::Body(Body::Failed) | Answer::Transaction(_) | Answer::Quit | Answer::Done => {
                 return Err(self.give_up_at(sending, Stage::Body, Loss::BodyFailed));
             }
         }
@@ -122,9 +122,6 @@ impl Session {
     /// Why no more text can be sent. A peer that refuses in the midst of the text does not read on, so that there is
     /// nothing left to say to it.
     fn interruption(&mut self) -> Option<Loss> {
-        if self.stopping {
-            return Some(Loss::Shutdown);
-        }
         match self.replies.take() {
             Ok(Some(reply)) if reply.code >= 400 => Some(Loss::Goodbye(Arc::new(reply.into_reply()))),
             Ok(Some(_)) => Some(Loss::Broken(Fault::OutOfTurn)),
@@ -137,9 +134,6 @@ impl Session {
     /// The text in chunks (RFC 3030 §2). The last one goes when all before it are answered: after a refusal it would be
     /// sent to a peer whose state is unknown, and in LMTP it has an unknown number of replies.
     pub(super) fn chunks(&mut self, sending: Box<Sending>, mut text: Box<Text>, now: Moment) -> Turn {
-        if self.stopping {
-            return (self.give_up_at(sending, Stage::Body, Loss::Shutdown), None);
-        }
         if text.must_wait() {
             return match self.hear(self.config.timeouts.block, now) {
                 Heard::Nothing(step) => (Phase::Chunks(sending, text), Some(step)),

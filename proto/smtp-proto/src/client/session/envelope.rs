@@ -138,11 +138,6 @@ impl Sending {
             Some(Command::Data | Command::EmptyMessage) => Stage::Data,
         }
     }
-
-    /// Whether QUIT would be heard as QUIT: not by a peer that is about to read text, or in the midst of a group.
-    fn leave(&self) -> Leave {
-        if self.awaited.is_empty() { Leave::Politely } else { Leave::AtOnce }
-    }
 }
 
 impl Session {
@@ -177,9 +172,6 @@ impl Session {
 
     /// Sends what may be sent, then hears the next reply.
     pub(super) fn envelope(&mut self, mut sending: Box<Sending>, now: Moment) -> Turn {
-        if self.stopping {
-            return (self.give_up(sending, Loss::Shutdown), None);
-        }
         self.send_commands(&mut sending);
         let Some(awaited) = sending.awaited.front() else { return (self.envelope_is_over(sending), None) };
         let until = *sending.until.get_or_insert(now.after(self.envelope_time(&sending.transaction)));
@@ -295,22 +287,14 @@ impl Session {
         if at == Stage::Body {
             self.output.0.clear();
         }
-        let ending = match loss {
-            Loss::Shutdown if at < Stage::Body => (Ending::Shutdown, sending.leave()),
-            Loss::Shutdown => (Ending::Shutdown, Leave::AtOnce),
-            loss => (Ending::Lost { at: Part::Transaction, loss }, Leave::AtOnce),
-        };
-        self.report(sending.fates, Some(ending))
+        let ending = Ending::Lost { at: Part::Transaction, loss };
+        self.report(sending.fates, Some((ending, Leave::AtOnce)))
     }
 
     /// Tells the house what came of it. Nobody is forgotten: who was neither taken nor refused by now was never sent.
     pub(super) fn report(&mut self, fates: Vec<Option<Fate>>, ending: Option<(Ending, Leave)>) -> Phase {
         let unsent = || Fate::Lost { at: Stage::Mail, loss: Loss::Closed };
         let fates = fates.into_iter().map(|fate| fate.unwrap_or_else(unsent)).collect();
-        let ending = match ending {
-            None if self.stopping => Some((Ending::Shutdown, Leave::Politely)),
-            ending => ending,
-        };
         Phase::Ask(Question::Finished(Report { fates, usable: ending.is_none() }), Pending::Finished(ending))
     }
 }

@@ -44,9 +44,6 @@ impl Session {
             Opening::StartTls => timeouts.start_tls,
             Opening::Authentication(_) => timeouts.authentication,
         };
-        if self.stopping {
-            return (self.end(Ending::Shutdown, Leave::AtOnce), None);
-        }
         match self.hear(timeout, now) {
             Heard::Reply(reply) => (self.opened(opening, reply), None),
             Heard::Nothing(step) => (Phase::Opening(opening), Some(step)),
