@@ -7,7 +7,7 @@ use crate::output::Output;
 use admin::control::{Request, Response};
 use admin::queue_desk::{AuditFacts, DestinationFacts, QueueAction};
 use anyhow::{Context, anyhow, bail};
-use qmgr::{Listed, ListedRecipient, Selection};
+use qmgr::{Changed, Listed, ListedRecipient, Selection};
 use serde::Serialize;
 use std::process::ExitCode;
 use store::MailStore;
@@ -26,11 +26,7 @@ pub fn queue(loaded: &Loaded, command: &QueueCommand, output: &Output) -> anyhow
             show(messages.first().context("unexpected answer")?, output);
         }
         (_, Response::QueueSummary { destinations }) => summary(&destinations, output),
-        (_, Response::Changed { recipients }) => {
-            if !output.json(&serde_json::json!({ "recipients": recipients })) {
-                output.say(format!("{recipients} recipients"));
-            }
-        }
+        (_, Response::Changed(changed)) => tell_changed(changed, output),
         _ => bail!("unexpected answer"),
     }
     Ok(ExitCode::SUCCESS)
@@ -168,6 +164,16 @@ fn summary(destinations: &[DestinationFacts], output: &Output) {
         })
         .collect();
     output.table(&headings, &rows);
+}
+
+fn tell_changed(changed: Changed, output: &Output) {
+    if output.json(&changed) {
+        return;
+    }
+    output.say(format!("{} recipients", changed.recipients));
+    if changed.active > 0 {
+        output.say(format!("{} more are being tried just now and were left alone", changed.active));
+    }
 }
 
 /// Also without a running server.

@@ -6,7 +6,7 @@ use crate::queue_desk::{AuditFacts, DestinationFacts, QueueAction, StoryFacts};
 use directory::Directory;
 use mail::{AccountName, Secret};
 use net::LentFiles;
-use qmgr::{Listed, QueueManager, Selection};
+use qmgr::{Changed, Listed, QueueManager, Selection};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -88,11 +88,8 @@ pub enum Response {
         /// By name.
         destinations: Vec<DestinationFacts>,
     },
-    /// How many recipients were changed.
-    Changed {
-        /// The number.
-        recipients: u64,
-    },
+    /// How many recipients of the queue were changed.
+    Changed(Changed),
     /// Whether mail is conserved.
     Audit(AuditFacts),
     /// Stories, the newest first.

@@ -134,7 +134,7 @@ pub(crate) async fn answer(house: &House, action: QueueAction, selection: &Selec
         QueueAction::Delete => queue.delete(selection, by).await,
     };
     match changed {
-        Ok(recipients) => Response::Changed { recipients },
+        Ok(changed) => Response::Changed(changed),
         Err(error) => failed(&error),
     }
 }

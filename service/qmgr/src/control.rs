@@ -1,20 +1,19 @@
 //! What administrators may do with the queue: look at it, hold, release, try now, bounce now, delete (R143, R218).
 
+mod walk;
+
+use crate::QueueManager;
 use crate::outcome::{Conclusion, Told};
-use crate::{QueueManager, destination, unknown};
 use mail::queue::Outcome;
 use mail::{
-    Attempt, Commit, EnhancedStatus, Event, Happening, QueueChange, QueueId, QueueState, QueuedMessage,
+    Attempt, Commit, EnhancedStatus, Event, Happening, QueueChange, QueueId, QueueState, QueuedEnvelope, QueuedMessage,
     QueuedRecipient, Settled, UnixMillis,
 };
-use queue::{EntryState, Flush};
+use queue::{DestinationKey, EntryState, Flush};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::time::Duration;
 use store::StoreError;
-
-/// Messages read from the store in one go.
-const MESSAGES_PER_STEP: usize = 500;
+use walk::Walk;
 
 /// Which recipients are meant: those that fit everything that is given. Without any condition nothing is meant, unless
 /// `all` says so.
@@ -78,6 +77,15 @@ impl From<StoreError> for ControlError {
     }
 }
 
+/// What a command did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Changed {
+    /// Recipients that were changed.
+    pub recipients: u64,
+    /// Recipients that are meant too, but were being tried just then: what becomes of them is the next hop's to say.
+    pub active: u64,
+}
+
 /// A message as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
@@ -115,6 +123,10 @@ pub struct ListedRecipient {
 }
 
 impl Selection {
+    pub(crate) fn everything() -> Selection {
+        Selection { all: true, ..Selection::default() }
+    }
+
     fn is_empty(&self) -> bool {
         *self == Selection::default()
     }
@@ -126,23 +138,32 @@ impl Selection {
         self.messages.iter().map(parse).collect()
     }
 
-    fn fits(&self, message: &QueuedMessage, queued: &QueuedRecipient, destination: &str, now: UnixMillis) -> bool {
-        let sender = message.envelope.reverse_path.to_string();
-        let age = now.0.saturating_sub(message.envelope.arrived.0) / 1_000;
+    fn fits(
+        &self,
+        envelope: &QueuedEnvelope,
+        queued: &QueuedRecipient,
+        destination: impl FnOnce() -> DestinationKey,
+        now: UnixMillis,
+    ) -> bool {
+        let age = now.0.saturating_sub(envelope.arrived.0) / 1_000;
         let reason = || queued.last.as_ref().map(|last| last.text.to_lowercase()).unwrap_or_default();
-        let fits = |wanted: &Option<String>, address: &str| wanted.as_ref().is_none_or(|wanted| is_of(wanted, address));
-        fits(&self.sender, &sender)
-            && fits(&self.recipient, &queued.recipient.address.to_string())
-            && self.destination.as_ref().is_none_or(|wanted| {
-                destination.eq_ignore_ascii_case(wanted) || destination.eq_ignore_ascii_case(&format!("smtp:{wanted}"))
-            })
-            && self.account.as_ref().is_none_or(|wanted| {
-                message.envelope.account.as_ref().is_some_and(|account| account.as_str().eq_ignore_ascii_case(wanted))
-            })
+        let is_account = |wanted: &String| {
+            envelope.account.as_ref().is_some_and(|account| account.as_str().eq_ignore_ascii_case(wanted))
+        };
+        self.held.is_none_or(|held| held == (queued.state == QueueState::Held))
             && self.older_than_seconds.is_none_or(|least| age >= least)
+            && self.account.as_ref().is_none_or(is_account)
+            && self.sender.as_ref().is_none_or(|wanted| is_of(wanted, &envelope.reverse_path.to_string()))
+            && self.recipient.as_ref().is_none_or(|wanted| is_of(wanted, &queued.recipient.address.to_string()))
             && self.reason.as_ref().is_none_or(|wanted| reason().contains(&wanted.to_lowercase()))
-            && self.held.is_none_or(|held| held == (queued.state == QueueState::Held))
+            && self.destination.as_ref().is_none_or(|wanted| is_named(wanted, destination().as_str()))
     }
+}
+
+/// Whether this is the name of a destination, with or without `smtp:`.
+fn is_named(wanted: &str, destination: &str) -> bool {
+    let is_wanted = |name: &str| name.eq_ignore_ascii_case(wanted);
+    is_wanted(destination) || destination.strip_prefix("smtp:").is_some_and(is_wanted)
 }
 
 /// Whether an address is the one that is wanted, or of the domain that is.
@@ -155,22 +176,22 @@ fn is_of(wanted: &str, address: &str) -> bool {
     }
 }
 
-type Picked = (QueuedMessage, Vec<QueuedRecipient>);
-
 impl QueueManager {
     /// Messages with the recipients that a selection means, in order of age, at most `limit`.
     pub async fn list(&self, selection: &Selection, limit: usize) -> Result<Vec<Listed>, ControlError> {
-        let everything = Selection { all: true, ..Selection::default() };
+        let everything = Selection::everything();
         let selection = if selection.is_empty() { &everything } else { selection };
+        let mut walk = Walk::new(self, selection).await?;
         let mut listed = Vec::new();
-        self.each(selection, limit, |message, recipients| {
-            listed.push(self.listed(&message, &recipients));
-        })
-        .await?;
+        while listed.len() < limit
+            && let Some(message) = walk.next().await?
+        {
+            listed.push(self.listed(&message));
+        }
         Ok(listed)
     }
 
-    fn listed(&self, message: &QueuedMessage, recipients: &[QueuedRecipient]) -> Listed {
+    fn listed(&self, message: &QueuedMessage) -> Listed {
         let envelope = &message.envelope;
         let one = |queued: &QueuedRecipient| {
             let active = self.schedule().state(envelope.id, queued.number) == Some(EntryState::InFlight);
@@ -182,7 +203,7 @@ impl QueueManager {
             ListedRecipient {
                 number: queued.number,
                 address: queued.recipient.address.to_string(),
-                destination: self.destination_of(message, queued),
+                destination: self.key_of(envelope, queued).to_string(),
                 state: state.to_owned(),
                 due,
                 attempts: queued.attempts,
@@ -195,96 +216,21 @@ impl QueueManager {
             sender: envelope.reverse_path.to_string(),
             account: envelope.account.as_ref().map(ToString::to_string),
             octets: message.octets,
-            recipients: recipients.iter().map(one).collect(),
+            recipients: message.recipients.iter().map(one).collect(),
         }
-    }
-
-    fn destination_of(&self, message: &QueuedMessage, queued: &QueuedRecipient) -> String {
-        let address = &queued.recipient.address;
-        let sender = message.envelope.reverse_path.to_string();
-        let demand = self.demand(&sender, message.envelope.require_tls);
-        destination(&self.transport(address, &sender), &address.domain, demand).to_string()
-    }
-
-    /// Goes through what a selection means.
-    async fn each(
-        &self,
-        selection: &Selection,
-        limit: usize,
-        mut see: impl FnMut(QueuedMessage, Vec<QueuedRecipient>),
-    ) -> Result<(), ControlError> {
-        if selection.is_empty() {
-            return Err(ControlError::NothingSelected);
-        }
-        let now = deliver::now();
-        let mut left = limit;
-        let mut pick = |message: QueuedMessage| {
-            let fits = |queued: &&QueuedRecipient| {
-                selection.fits(&message, queued, &self.destination_of(&message, queued), now)
-            };
-            let recipients: Vec<QueuedRecipient> = message.recipients.iter().filter(fits).cloned().collect();
-            if !recipients.is_empty() && left > 0 {
-                left -= 1;
-                see(message, recipients);
-            }
-            left > 0
-        };
-        let ids = selection.ids()?;
-        for id in &ids {
-            let message = self.house.store.queued(*id).await?.ok_or_else(|| ControlError::Unknown(unknown(*id)))?;
-            pick(message);
-        }
-        if !ids.is_empty() {
-            return Ok(());
-        }
-        let mut after = QueueId(0);
-        loop {
-            let messages = self.house.store.queued_messages(after, MESSAGES_PER_STEP).await?;
-            let Some(last) = messages.last() else { return Ok(()) };
-            after = last.envelope.id;
-            for message in messages {
-                if !pick(message) {
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    async fn picked(&self, selection: &Selection) -> Result<Vec<Picked>, ControlError> {
-        let mut picked = Vec::new();
-        self.each(selection, usize::MAX, |message, recipients| picked.push((message, recipients))).await?;
-        Ok(picked)
     }
 
     /// Lets recipients wait until they are released. Those that are just being tried are held if they are deferred.
-    pub async fn hold(&self, selection: &Selection, by: &str) -> Result<u64, ControlError> {
+    pub async fn hold(&self, selection: &Selection, by: &str) -> Result<Changed, ControlError> {
         let event = Happening::Held { by: by.to_owned() };
         self.set(selection, QueueState::Held, event, |queued| queued.state != QueueState::Held).await
     }
 
     /// Lets what is held go on at once.
-    pub async fn release(&self, selection: &Selection, by: &str) -> Result<u64, ControlError> {
+    pub async fn release(&self, selection: &Selection, by: &str) -> Result<Changed, ControlError> {
         let event = Happening::Released { by: by.to_owned() };
         let due = QueueState::Waiting(deliver::now());
         self.set(selection, due, event, |queued| queued.state == QueueState::Held).await
-    }
-
-    /// Tries what waits at once, and forgets that its destinations are down. What is held stays held.
-    pub async fn retry(&self, selection: &Selection) -> Result<u64, ControlError> {
-        let now = deliver::now();
-        if selection.all && *selection == (Selection { all: true, ..Selection::default() }) {
-            let waited = self.schedule().flush(Flush::All, now);
-            self.wake.notify_one();
-            return Ok(u64::from(waited));
-        }
-        let mut waited = 0;
-        for (message, recipients) in self.picked(selection).await? {
-            if recipients.iter().any(|queued| queued.state != QueueState::Held) {
-                waited += u64::from(self.schedule().flush(Flush::Message(message.envelope.id), now));
-            }
-        }
-        self.wake.notify_one();
-        Ok(waited)
     }
 
     async fn set(
@@ -293,66 +239,79 @@ impl QueueManager {
         state: QueueState,
         what: Happening,
         concerns: impl Fn(&QueuedRecipient) -> bool,
-    ) -> Result<u64, ControlError> {
-        let mut count = 0;
-        for (message, recipients) in self.picked(selection).await? {
-            let id = message.envelope.id;
-            let mut queue = Vec::new();
-            let concerned: Vec<u32> = recipients.iter().filter(|q| concerns(q)).map(|q| q.number).collect();
-            for number in &concerned {
-                queue.push(QueueChange::Wait {
-                    message: id,
-                    number: *number,
-                    state,
-                    attempt: None,
-                    delay_reported: false,
-                });
-                queue.push(tell(&message, *number, what.clone()));
-            }
+    ) -> Result<Changed, ControlError> {
+        let mut changed = Changed::default();
+        let mut walk = Walk::new(self, selection).await?;
+        while let Some(seen) = walk.next().await? {
+            let id = seen.envelope.id;
+            let mut concerned = walk.again(&seen).await?.recipients;
+            concerned.retain(&concerns);
             if concerned.is_empty() {
                 continue;
             }
+            let mut queue = Vec::new();
+            for queued in &concerned {
+                let number = queued.number;
+                queue.push(QueueChange::Wait { message: id, number, state, attempt: None, delay_reported: false });
+                queue.push(tell(id, queued, what.clone()));
+            }
             self.house.store.commit(Commit { queue, ..Commit::default() }).await?;
             let mut schedule = self.schedule();
-            for number in concerned {
-                schedule.set_state(id, number, state, deliver::now());
-                count += 1;
+            for queued in &concerned {
+                schedule.set_state(id, queued.number, state, deliver::now());
+            }
+            changed.recipients += concerned.len() as u64;
+        }
+        self.wake.notify_one();
+        Ok(changed)
+    }
+
+    /// Tries what waits at once, and forgets that its destinations are down. What is held stays held.
+    pub async fn retry(&self, selection: &Selection) -> Result<Changed, ControlError> {
+        let mut changed = Changed::default();
+        if *selection == Selection::everything() {
+            changed.recipients = self.schedule().flush(Flush::All, deliver::now()).into();
+        } else {
+            let mut walk = Walk::new(self, selection).await?;
+            while let Some(message) = walk.next().await? {
+                let numbers: Vec<u32> = message.recipients.iter().map(|queued| queued.number).collect();
+                let flush = Flush::Recipients(message.envelope.id, &numbers);
+                changed.recipients += u64::from(self.schedule().flush(flush, deliver::now()));
             }
         }
         self.wake.notify_one();
-        Ok(count)
+        Ok(changed)
     }
 
     /// Takes recipients out of the queue without telling anybody.
-    pub async fn delete(&self, selection: &Selection, by: &str) -> Result<u64, ControlError> {
-        let mut count = 0;
-        for (message, recipients) in self.picked(selection).await? {
+    pub async fn delete(&self, selection: &Selection, by: &str) -> Result<Changed, ControlError> {
+        let mut changed = Changed::default();
+        let mut walk = Walk::new(self, selection).await?;
+        while let Some((mut claim, message)) = walk.next_claimed(&mut changed).await? {
             let id = message.envelope.id;
             let mut queue = Vec::new();
-            for queued in &recipients {
-                queue.push(tell(&message, queued.number, Happening::Discarded { by: by.to_owned() }));
+            for queued in &message.recipients {
+                queue.push(tell(id, queued, Happening::Discarded { by: by.to_owned() }));
                 queue.push(QueueChange::Settle { message: id, number: queued.number, how: Settled::Discarded });
             }
             self.house.store.commit(Commit { queue, ..Commit::default() }).await?;
-            let mut schedule = self.schedule();
-            for queued in &recipients {
-                schedule.remove(id, queued.number);
-                count += 1;
-            }
+            claim.settled.extend(message.recipients.iter().map(|queued| queued.number));
+            changed.recipients += message.recipients.len() as u64;
         }
-        Ok(count)
+        Ok(changed)
     }
 
     /// Gives recipients up at once: their senders are told.
-    pub async fn bounce(&self, selection: &Selection, reason: &str) -> Result<u64, ControlError> {
-        let mut count = 0;
-        for (message, recipients) in self.picked(selection).await? {
+    pub async fn bounce(&self, selection: &Selection, reason: &str) -> Result<Changed, ControlError> {
+        let mut changed = Changed::default();
+        let mut walk = Walk::new(self, selection).await?;
+        while let Some((mut claim, message)) = walk.next_claimed(&mut changed).await? {
             let attempt = |queued: &QueuedRecipient| {
                 let said = queued.last.as_ref().map(|last| format!("; last: {}", last.text)).unwrap_or_default();
                 Attempt::finding(Outcome::Failed, EnhancedStatus::new(5, 0, 0), &format!("{reason}{said}"))
             };
             let mut conclusion = Conclusion::default();
-            for queued in &recipients {
+            for queued in &message.recipients {
                 let settle =
                     QueueChange::Settle { message: message.envelope.id, number: queued.number, how: Settled::Bounced };
                 conclusion.changes.push(settle);
@@ -360,29 +319,19 @@ impl QueueManager {
                 conclusion.failed.push(Told { recipient: queued.clone(), attempt: attempt(queued), until: None });
             }
             let settled = self.settle(&message, conclusion).await.ok_or(ControlError::Store(StoreError::Closed))?;
-            let mut schedule = self.schedule();
-            for (number, _) in &settled {
-                schedule.remove(message.envelope.id, *number);
-                count += 1;
-            }
-            drop(schedule);
-            if settled.len() < recipients.len() {
+            claim.settled.extend(settled.iter().map(|(number, _)| *number));
+            changed.recipients += settled.len() as u64;
+            if settled.len() < message.recipients.len() {
                 return Err(ControlError::Unreported(message.envelope.id));
             }
         }
-        Ok(count)
-    }
-
-    /// How long the queue keeps mail, for listings.
-    pub fn life(&self) -> Duration {
-        self.house.plan.life
+        Ok(changed)
     }
 }
 
-fn tell(message: &QueuedMessage, number: u32, what: Happening) -> QueueChange {
-    let recipient = message.recipients.iter().find(|queued| queued.number == number);
-    let recipient = recipient.map(|queued| queued.recipient.address.to_string());
-    QueueChange::Tell { message: message.envelope.id, event: Event { at: deliver::now(), recipient, what } }
+fn tell(message: QueueId, queued: &QueuedRecipient, what: Happening) -> QueueChange {
+    let recipient = Some(queued.recipient.address.to_string());
+    QueueChange::Tell { message, event: Event { at: deliver::now(), recipient, what } }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::outcome::{self, Conclusion};
 use crate::report::Written;
-use crate::{Idle, InFlight, QueueManager, destination};
+use crate::{Idle, InFlight, QueueManager, entry};
 use directory::Transport;
 use mail::queue::Outcome;
 use mail::{
@@ -13,7 +13,6 @@ use queue::{Contact, Errand, Feedback, Job};
 use relay::{Call, Hosts, Parcel};
 use sender_auth::srs::Day;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use store::StoreError;
@@ -28,8 +27,8 @@ const OUTCOME_TRIES_MAX: u32 = 30;
 const OUTCOME_RETRY: Duration = Duration::from_secs(1);
 
 /// A courier's life.
-pub async fn run(manager: Arc<QueueManager>, job: Job) {
-    let mut errand = InFlight::new(manager.clone(), job);
+pub(crate) async fn run(mut errand: InFlight) {
+    let manager = errand.manager.clone();
     let mut line = Line::default();
     let begun = Instant::now();
     let mut carried = 0;
@@ -77,10 +76,13 @@ impl Line {
     }
 }
 
+/// For the schedule: the new state of each recipient; `None` when it is settled.
+pub(crate) type States = Vec<(u32, Option<QueueState>)>;
+
 /// A job that is through.
 #[derive(Default)]
 struct Done {
-    states: Vec<(u32, Option<QueueState>)>,
+    states: States,
     contact: Option<Contact>,
     /// Those that go elsewhere from now on.
     moved: Vec<(mail::QueueEntry, bool)>,
@@ -136,7 +138,7 @@ impl QueueManager {
 
     /// Does one job and makes its outcome durable. `None`: it could not be worked on, and is tried again.
     async fn carry(&self, job: &Job, line: &mut Line) -> Option<Done> {
-        let message = match self.house.store.queued(job.message).await {
+        let message = match self.house.store.queued_for(job.message, job.recipients.clone()).await {
             Ok(Some(message)) => message,
             // Settled by an administrator before it started.
             Ok(None) => {
@@ -148,43 +150,54 @@ impl QueueManager {
                 return None;
             }
         };
-        let known: Vec<&QueuedRecipient> =
-            message.recipients.iter().filter(|queued| job.recipients.contains(&queued.number)).collect();
-        let gone = job.recipients.iter().filter(|number| !known.iter().any(|queued| queued.number == **number));
-        let mut states: Vec<(u32, Option<QueueState>)> = gone.map(|number| (*number, None)).collect();
+        let known = |number: &u32| message.recipients.iter().any(|queued| queued.number == *number);
+        let gone = job.recipients.iter().filter(|number| !known(number));
+        let mut states: States = gone.map(|number| (*number, None)).collect();
         // Held by an administrator just now.
-        let (held, present): (Vec<&QueuedRecipient>, Vec<&QueuedRecipient>) =
-            known.into_iter().partition(|queued| queued.state == QueueState::Held);
+        let (held, waiting): (Vec<&QueuedRecipient>, Vec<&QueuedRecipient>) =
+            message.recipients.iter().partition(|queued| queued.state == QueueState::Held);
         states.extend(held.iter().map(|queued| (queued.number, Some(QueueState::Held))));
-        let Some(first) = present.first() else { return Some(Done { states, ..Done::default() }) };
-        let sender = message.envelope.reverse_path.to_string();
-        let transport = self.transport(&first.recipient.address, &sender);
-        let demand = self.demand(&sender, message.envelope.require_tls);
-        if destination(&transport, &first.recipient.address.domain, demand) != job.destination {
-            states.extend(present.iter().map(|queued| (queued.number, None)));
-            return Some(Done { states, moved: moved(&message, &present), contact: None });
-        }
-        let (attempts, contact) = match (job.errand, transport) {
-            (Errand::Overdue, _) => (overdue(&present), Contact::Unknown),
-            (_, Transport::Local) => {
-                line.is_local = true;
-                return self.deliver_here(&message, &present, states).await;
-            }
-            (_, Transport::Discard(rule)) => {
-                line.is_local = true;
-                return self.discard(&message, &present, &format!("transport table: {rule}"), states).await;
-            }
-            (_, Transport::Error(text)) => {
-                line.is_local = true;
-                (all(&present, &refused_by_table(&text)), Contact::Unknown)
-            }
-            (_, transport) => self.hand_over(&message, &present, &transport, line).await,
+        // The tables may say another way than when these were queued: they leave this destination, and join the other.
+        let (present, moved): (Vec<&QueuedRecipient>, Vec<&QueuedRecipient>) =
+            waiting.into_iter().partition(|queued| self.key_of(&message.envelope, queued) == job.destination);
+        states.extend(moved.iter().map(|queued| (queued.number, None)));
+        let at_once = |queued| mail::QueueEntry {
+            state: QueueState::Waiting(deliver::now()),
+            ..entry(&message.envelope, queued)
         };
+        let moved = moved.into_iter().map(|queued| (at_once(queued), message.envelope.require_tls)).collect();
+        let Some(first) = present.first() else { return Some(Done { states, moved, contact: None }) };
+        let transport = self.transport(&first.recipient.address, &message.envelope.reverse_path.to_string());
+        let (outcome, contact) = self.work_on(job, &message, &present, &transport, line).await?;
+        states.extend(outcome);
+        Some(Done { states, contact: Some(contact), moved })
+    }
+
+    /// What becomes of recipients that are still to be worked on, made durable; they share this transport.
+    async fn work_on(
+        &self,
+        job: &Job,
+        message: &QueuedMessage,
+        present: &[&QueuedRecipient],
+        transport: &Transport,
+        line: &mut Line,
+    ) -> Option<(States, Contact)> {
         let is_try = job.errand != Errand::Overdue;
-        let now = deliver::now();
-        let conclusion = outcome::conclude(&message, attempts, &self.house.plan, is_try, now);
-        states.extend(self.settle(&message, conclusion).await?);
-        Some(Done { states, contact: Some(contact), moved: Vec::new() })
+        line.is_local |= is_try && matches!(transport, Transport::Local | Transport::Discard(_) | Transport::Error(_));
+        let (attempts, contact) = match transport {
+            _ if !is_try => (overdue(present), Contact::Unknown),
+            Transport::Local => return Some((self.deliver_here(message, present).await?, Contact::Reached)),
+            Transport::Discard(rule) => {
+                let rule = format!("transport table: {rule}");
+                return Some((self.discard(message, present, &rule).await?, Contact::Unknown));
+            }
+            Transport::Error(text) => (all(present, &refused_by_table(text)), Contact::Unknown),
+            Transport::Direct | Transport::Smtp(_) | Transport::Lmtp(_) | Transport::LmtpSocket(_) => {
+                self.hand_over(message, present, transport, line).await
+            }
+        };
+        let conclusion = outcome::conclude(message, attempts, &self.house.plan, is_try, deliver::now());
+        Some((self.settle(message, conclusion).await?, contact))
     }
 
     /// Gives recipients to the next hop: over the open connection, or the first host that answers. When a connection
@@ -300,13 +313,7 @@ impl QueueManager {
         self.house.directory.class_of(domain) == directory::DomainClass::Hosted
     }
 
-    async fn discard(
-        &self,
-        message: &QueuedMessage,
-        present: &[&QueuedRecipient],
-        rule: &str,
-        mut states: Vec<(u32, Option<QueueState>)>,
-    ) -> Option<Done> {
+    async fn discard(&self, message: &QueuedMessage, present: &[&QueuedRecipient], rule: &str) -> Option<States> {
         let id = message.envelope.id;
         let mut queue = Vec::new();
         for queued in present {
@@ -314,18 +321,13 @@ impl QueueManager {
             let recipient = Some(queued.recipient.address.to_string());
             queue.push(QueueChange::Tell { message: id, event: Event { at: deliver::now(), recipient, what } });
             queue.push(QueueChange::Settle { message: id, number: queued.number, how: Settled::Discarded });
-            states.push((queued.number, None));
         }
         self.persist(&Commit { queue, ..Commit::default() }).await.ok()?;
-        Some(Done { states, ..Done::default() })
+        Some(present.iter().map(|queued| (queued.number, None)).collect())
     }
 
-    async fn deliver_here(
-        &self,
-        message: &QueuedMessage,
-        present: &[&QueuedRecipient],
-        mut states: Vec<(u32, Option<QueueState>)>,
-    ) -> Option<Done> {
+    async fn deliver_here(&self, message: &QueuedMessage, present: &[&QueuedRecipient]) -> Option<States> {
+        let mut states = Vec::new();
         for queued in present {
             let conclusion = self.deliver_locally(message, queued).await;
             match conclusion {
@@ -333,16 +335,12 @@ impl QueueManager {
                 None => states.push((queued.number, None)),
             }
         }
-        Some(Done { states, contact: Some(Contact::Reached), moved: Vec::new() })
+        Some(states)
     }
 
     /// Makes what follows from a try durable, reports included, and gives the new states. One whose failure could not be
     /// reported yet is not among them: it is tried again. `None`: the store does not take it; the try is made again.
-    pub(crate) async fn settle(
-        &self,
-        message: &QueuedMessage,
-        conclusion: Conclusion,
-    ) -> Option<Vec<(u32, Option<QueueState>)>> {
+    pub(crate) async fn settle(&self, message: &QueuedMessage, conclusion: Conclusion) -> Option<States> {
         let written = self.house.reporter.write(message, conclusion).await;
         self.persist(&written.commit).await.ok()?;
         log(message, &written);
@@ -413,20 +411,6 @@ fn refused_by_table(text: &str) -> Attempt {
 /// The same outcome for all.
 fn all(present: &[&QueuedRecipient], attempt: &Attempt) -> Vec<(u32, Attempt)> {
     present.iter().map(|queued| (queued.number, attempt.clone())).collect()
-}
-
-/// The tables say another way than when these were queued: they go there.
-fn moved(message: &QueuedMessage, present: &[&QueuedRecipient]) -> Vec<(mail::QueueEntry, bool)> {
-    let entry = |queued: &&QueuedRecipient| mail::QueueEntry {
-        message: message.envelope.id,
-        number: queued.number,
-        address: queued.recipient.address.clone(),
-        sender: message.envelope.reverse_path.to_string(),
-        arrived: message.envelope.arrived,
-        state: QueueState::Waiting(deliver::now()),
-        attempts: queued.attempts,
-    };
-    present.iter().map(|queued| (entry(queued), message.envelope.require_tls)).collect()
 }
 
 /// Nothing is tried: what was found last still holds.

@@ -11,14 +11,14 @@ mod outcome;
 mod report;
 mod tls_reports;
 
-pub use control::{ControlError, Listed, ListedRecipient, Selection};
+pub use control::{Changed, ControlError, Listed, ListedRecipient, Selection};
 pub use outcome::About;
 pub use report::Reporter;
 pub use tls_reports::{TlsJournal, TlsReports, TlsReportsDesk};
 
 use deliver::{QueueDoor, Queued};
 use directory::{Directory, DomainClass, NextHop, Transport};
-use mail::{Address, Domain, QueueEntry, QueueId, UnixMillis};
+use mail::{Address, Domain, QueueEntry, QueueId, QueuedEnvelope, QueuedRecipient, UnixMillis};
 use queue::{DestinationKey, DestinationSummary, Errand, Flush, RetryPlan, Schedule, ScheduleSettings};
 use relay::Relay;
 use sender_auth::srs::Srs;
@@ -108,8 +108,8 @@ impl QueueManager {
         let mut is_loaded = false;
         loop {
             self.employ_idle();
-            while let Some(job) = self.next_job() {
-                couriers.spawn(courier::run(self.clone(), job));
+            while let Some(errand) = self.next_errand() {
+                couriers.spawn(courier::run(errand));
             }
             let sleep = self.sleep();
             tokio::select! {
@@ -151,12 +151,15 @@ impl QueueManager {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_job(&self) -> Option<queue::Job> {
+    /// The next job for a new courier; it is under way from here on.
+    fn next_errand(self: &Arc<Self>) -> Option<InFlight> {
         let now = deliver::now();
         let has_place = self.overdue.load(Ordering::Relaxed) < OVERDUE_AT_ONCE_MAX;
         let mut schedule = self.schedule();
         let overdue = if has_place { schedule.overdue(now) } else { None };
-        overdue.or_else(|| schedule.next(now))
+        let job = overdue.or_else(|| schedule.next(now));
+        drop(schedule);
+        job.map(|job| InFlight::new(self.clone(), job))
     }
 
     fn sleep(&self) -> Duration {
@@ -193,14 +196,17 @@ impl QueueManager {
     }
 
     fn insert(&self, entry: &QueueEntry, require_tls: bool) {
-        let key = self.key(entry, require_tls);
+        let key = self.key(&entry.address, &entry.sender, require_tls);
         self.schedule().insert(entry, &key, deliver::now());
     }
 
-    fn key(&self, entry: &QueueEntry, require_tls: bool) -> DestinationKey {
-        let transport = self.transport(&entry.address, &entry.sender);
-        let demand = self.demand(&entry.sender, require_tls);
-        destination(&transport, &entry.address.domain, demand)
+    /// Where a recipient goes, as the tables are now.
+    fn key_of(&self, envelope: &QueuedEnvelope, queued: &QueuedRecipient) -> DestinationKey {
+        self.key(&queued.recipient.address, &envelope.reverse_path.to_string(), envelope.require_tls)
+    }
+
+    fn key(&self, recipient: &Address, sender: &str, require_tls: bool) -> DestinationKey {
+        destination(&self.transport(recipient, sender), &recipient.domain, self.demand(sender, require_tls))
     }
 
     /// What mail of this sender wants of the way: reports about TLS must come through whatever TLS is like
@@ -250,20 +256,11 @@ impl QueueManager {
 impl QueueDoor for QueueManager {
     fn queued(&self, queued: Queued) {
         let Queued { envelope, recipients } = queued;
-        let entry = |recipient: mail::QueuedRecipient| QueueEntry {
-            message: envelope.id,
-            number: recipient.number,
-            address: recipient.recipient.address,
-            sender: envelope.reverse_path.to_string(),
-            arrived: envelope.arrived,
-            state: recipient.state,
-            attempts: 0,
-        };
-        let entries: Vec<QueueEntry> = recipients.into_iter().map(entry).collect();
-        let keys: Vec<DestinationKey> = entries.iter().map(|entry| self.key(entry, envelope.require_tls)).collect();
+        let known = |queued| (entry(&envelope, queued), self.key_of(&envelope, queued));
+        let known: Vec<(QueueEntry, DestinationKey)> = recipients.iter().map(known).collect();
         // At once, so that recipients of one destination go in one transaction.
         let mut schedule = self.schedule();
-        for (entry, key) in entries.iter().zip(&keys) {
+        for (entry, key) in &known {
             schedule.insert(entry, key, deliver::now());
         }
         drop(schedule);
@@ -288,6 +285,19 @@ impl QueueDoor for QueueManager {
         self.wake.notify_one();
         tracing::info!(%domain, waited, "queue run asked for");
         true
+    }
+}
+
+/// A recipient as the schedule needs to know it.
+fn entry(envelope: &QueuedEnvelope, queued: &QueuedRecipient) -> QueueEntry {
+    QueueEntry {
+        message: envelope.id,
+        number: queued.number,
+        address: queued.recipient.address.clone(),
+        sender: envelope.reverse_path.to_string(),
+        arrived: envelope.arrived,
+        state: queued.state,
+        attempts: queued.attempts,
     }
 }
 

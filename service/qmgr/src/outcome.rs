@@ -7,6 +7,7 @@ use mail::{
     UnixMillis,
 };
 use queue::{Next, RetryPlan, Standing};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Age at which a sender who asked for it (NOTIFY=DELAY) is told of a delay, where the plan has none for everybody. A report
@@ -76,9 +77,9 @@ pub fn conclude(
 impl Conclusion {
     /// The same, but these are not given up: nothing changes for them, and the try is only told of.
     pub fn without(mut self, failed: &[Told]) -> Conclusion {
-        let is_of = |number: u32| failed.iter().any(|told| told.recipient.number == number);
-        self.changes.retain(|change| !matches!(change, QueueChange::Settle { number, .. } if is_of(*number)));
-        self.states.retain(|(number, _)| !is_of(*number));
+        let of: HashSet<u32> = failed.iter().map(|told| told.recipient.number).collect();
+        self.changes.retain(|change| !matches!(change, QueueChange::Settle { number, .. } if of.contains(number)));
+        self.states.retain(|(number, _)| !of.contains(number));
         self
     }
 
@@ -132,7 +133,8 @@ impl Conclusion {
                         self.tell(message, recipient, now, Happening::Deferred { until });
                     }
                     if is_late {
-                        let end = UnixMillis(message.envelope.arrived.0 + plan.life_of(is_bounce).as_millis() as u64);
+                        let life = u64::try_from(plan.life_of(is_bounce).as_millis()).unwrap_or(u64::MAX);
+                        let end = UnixMillis(message.envelope.arrived.0.saturating_add(life));
                         self.late.push(told(recipient, attempt, Some(end)));
                     }
                 }

@@ -9,16 +9,15 @@ use mail::queue::Outcome;
 use mail::{
     Arrival, Attempt, EnhancedStatus, Envelope, InternalDate, QueueState, QueuedMessage, Recipient, ReversePath,
 };
+use queue::{Contact, EntryState};
 use relay::tls::Trust;
 use store::embedded::{EmbeddedStore, Options};
 
 const ALIASES: &str = "loop@own.example pool@own.example\npool@own.example loop@own.example\n";
 
 struct World {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     store: Arc<EmbeddedStore>,
-    /// Where reports are staged: closed, none can be written.
-    reports: Arc<EmbeddedStore>,
     manager: Arc<QueueManager>,
 }
 
@@ -27,40 +26,53 @@ fn embedded(folder: std::path::PathBuf) -> Arc<EmbeddedStore> {
 }
 
 fn world() -> World {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in [
-        ("accounts", "a@own.example:{PLAIN}a::::::\nb@own.example:{PLAIN}b::::::\n"),
-        ("domains", "own.example\n"),
-        ("aliases", ALIASES),
-        ("transport", ""),
-    ] {
-        std::fs::write(folder.path().join(name), text).unwrap();
+    World::new(true)
+}
+
+/// A house in which no report can be written.
+async fn world_without_reports() -> World {
+    let world = World::new(false);
+    world.manager.house.reporter.store.close().await.unwrap();
+    world
+}
+
+impl World {
+    fn new(can_report: bool) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("accounts", "a@own.example:{PLAIN}a::::::\nb@own.example:{PLAIN}b::::::\n"),
+            ("domains", "own.example\n"),
+            ("aliases", ALIASES),
+            ("transport", ""),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let store = embedded(folder.path().join("mail"));
+        let reports = if can_report { store.clone() } else { embedded(folder.path().join("reports")) };
+        let directory = Arc::new(Directory::open(Settings::in_folder(folder.path())).unwrap());
+        let host = Domain::parse("mx.own.example").unwrap();
+        let relay = Relay::new(relay::Settings::new(host), Arc::new(Zone::parse("").unwrap()), Trust::nobody(), None);
+        let reporter = Reporter {
+            host_name: "mx.own.example".into(),
+            store: reports,
+            directory: directory.clone(),
+            queue_ids: Arc::default(),
+            signer: None,
+        };
+        let house = House {
+            host_name: "mx.own.example".into(),
+            store: store.clone(),
+            directory,
+            relay: Arc::new(relay),
+            reporter: Arc::new(reporter),
+            srs: None,
+            smarthost: None,
+            plan: RetryPlan::default(),
+            messages_per_connection_max: 10,
+            connection_time_max: Duration::from_secs(60),
+        };
+        World { folder, store, manager: QueueManager::new(house, ScheduleSettings::default()) }
     }
-    let store = embedded(folder.path().join("mail"));
-    let reports = embedded(folder.path().join("reports"));
-    let directory = Arc::new(Directory::open(Settings::in_folder(folder.path())).unwrap());
-    let host = Domain::parse("mx.own.example").unwrap();
-    let relay = Relay::new(relay::Settings::new(host), Arc::new(Zone::parse("").unwrap()), Trust::nobody(), None);
-    let reporter = Reporter {
-        host_name: "mx.own.example".into(),
-        store: reports.clone(),
-        directory: directory.clone(),
-        queue_ids: Arc::default(),
-        signer: None,
-    };
-    let house = House {
-        host_name: "mx.own.example".into(),
-        store: store.clone(),
-        directory,
-        relay: Arc::new(relay),
-        reporter: Arc::new(reporter),
-        srs: None,
-        smarthost: None,
-        plan: RetryPlan::default(),
-        messages_per_connection_max: 10,
-        connection_time_max: Duration::from_secs(60),
-    };
-    World { _folder: folder, store, reports, manager: QueueManager::new(house, ScheduleSettings::default()) }
 }
 
 fn address(text: &str) -> Address {
@@ -110,6 +122,18 @@ impl World {
         format!("{:?}", self.store.story(id).await.unwrap().unwrap().events)
     }
 
+    /// What waits: message, number, and how the schedule has it.
+    async fn waiting(&self) -> Vec<(QueueId, u32, Option<EntryState>)> {
+        let entries = self.store.queue_entries(None, 100).await.unwrap();
+        let state = |entry: &QueueEntry| self.manager.schedule().state(entry.message, entry.number);
+        entries.iter().map(|entry| (entry.message, entry.number, state(entry))).collect()
+    }
+
+    fn transports(&self, text: &str) {
+        std::fs::write(self.folder.path().join("transport"), text).unwrap();
+        assert_eq!(self.manager.house.directory.refresh_now(), []);
+    }
+
     /// One try of all: the outcomes in the order of the recipients. Gives what the schedule hears.
     async fn tried(&self, message: &QueuedMessage, outcomes: &[(Outcome, u8)]) -> Vec<(u32, Option<QueueState>)> {
         let attempts = (0..).zip(outcomes.iter().map(|(outcome, class)| attempt(*outcome, *class))).collect();
@@ -121,11 +145,10 @@ impl World {
 /// What was delivered stays delivered, whatever becomes of the report about the others.
 #[tokio::test]
 async fn a_report_that_cannot_be_written_keeps_only_those_it_is_about() {
-    let world = world();
+    let world = world_without_reports().await;
     let to = ["x@there.example", "y@there.example", "z@there.example"];
     let message = world.queue("you@elsewhere.example", &to).await;
     let id = message.envelope.id;
-    world.reports.close().await.unwrap();
     let outcomes = [(Outcome::Delivered, 2), (Outcome::Failed, 5), (Outcome::Deferred, 4)];
     let states = world.tried(&message, &outcomes).await;
     assert!(matches!(states[..], [(0, None), (2, Some(QueueState::Waiting(_)))]), "{states:?}");
@@ -148,4 +171,127 @@ async fn a_reverse_path_that_leads_in_a_circle_is_told_nothing() {
     assert_eq!((audit.total.messages, audit.total.delivered, audit.total.bounced), (1, 1, 1));
     let story = world.story(message.envelope.id).await;
     assert!(story.contains("leads in a circle") && story.contains("report: None"), "{story}");
+}
+
+fn of(ids: &[QueueId]) -> Selection {
+    Selection { messages: ids.iter().map(ToString::to_string).collect(), ..Selection::default() }
+}
+
+/// Each may write a report: a destination that is down for good does not make all of them at once.
+#[tokio::test]
+async fn only_so_many_overdue_jobs_are_under_way() {
+    let world = world();
+    let key = DestinationKey::new("smtp:there.example");
+    for number in 0..2 * OVERDUE_AT_ONCE_MAX as u64 {
+        let entry = QueueEntry {
+            message: QueueId(number),
+            number: 0,
+            address: address("x@there.example"),
+            sender: "you@elsewhere.example".into(),
+            arrived: UnixMillis(1_000),
+            state: QueueState::Waiting(UnixMillis(1_000)),
+            attempts: 1,
+        };
+        world.manager.schedule().insert(&entry, &key, deliver::now());
+    }
+    for _ in 0..2 {
+        let now = deliver::now();
+        let mut schedule = world.manager.schedule();
+        let job = schedule.next(now).unwrap();
+        schedule.report(job, &[], Contact::Failed, now);
+        schedule.release(&key, now);
+    }
+    let next = || world.manager.next_errand();
+    let mut under_way: Vec<InFlight> = std::iter::from_fn(next).collect();
+    assert_eq!(under_way.len(), OVERDUE_AT_ONCE_MAX);
+    under_way.pop();
+    under_way.extend(next());
+    assert!(under_way.len() == OVERDUE_AT_ONCE_MAX && next().is_none());
+}
+
+/// The tables changed while a job was made: whoever goes another way now does not go along.
+#[tokio::test]
+async fn each_recipient_of_a_job_goes_its_own_way() {
+    let world = world();
+    world.transports("a.example discard:trap\nb.example discard:trap\n");
+    let message = world.queue("you@elsewhere.example", &["x@a.example", "y@b.example"]).await;
+    let errand = world.manager.next_errand().unwrap();
+    assert_eq!(errand.job.as_ref().unwrap().recipients, [0, 1]);
+    world.transports("a.example discard:trap\nb.example error:no such domain\n");
+    courier::run(errand).await;
+    let id = message.envelope.id;
+    assert!(matches!(world.waiting().await[..], [(left, 1, Some(EntryState::Waiting(_)))] if left == id));
+    let destination = world.manager.schedule().destination(id, 1).cloned();
+    assert_eq!(destination, Some(DestinationKey::new("error:no such domain")));
+    assert_eq!(world.store.audit().await.unwrap().total.discarded, 1);
+}
+
+/// R143: one report each, however often a message is named; and what a bounce puts into the queue is not bounced with
+/// the rest.
+#[tokio::test]
+async fn r143_a_bounce_reports_once_and_not_its_own_reports() {
+    let world = world();
+    let to = ["x@there.example", "y@there.example"];
+    let first = world.queue("you@elsewhere.example", &to).await.envelope.id;
+    let changed = world.manager.bounce(&of(&[first, first]), "enough").await.unwrap();
+    assert_eq!(changed, Changed { recipients: 2, active: 0 });
+    let [(report, 0, Some(_))] = world.waiting().await[..] else { panic!("{:?}", world.waiting().await) };
+    assert!(matches!(world.manager.bounce(&of(&[first]), "enough").await, Err(ControlError::Unknown(_))));
+
+    let second = world.queue("you@elsewhere.example", &to).await.envelope.id;
+    assert!(report < second);
+    assert_eq!(world.manager.delete(&of(&[report]), "me").await.unwrap().recipients, 1);
+    let changed = world.manager.bounce(&Selection::everything(), "enough").await.unwrap();
+    assert_eq!(changed, Changed { recipients: 2, active: 0 });
+    assert!(matches!(world.waiting().await[..], [(report, 0, Some(_))] if report > second));
+    let audit = world.store.audit().await.unwrap();
+    assert!(audit.total.is_balanced() && audit.unbalanced.is_empty() && audit.total.bounced == 4, "{audit:?}");
+}
+
+/// R143: what a courier has in hand may be delivered by now: nobody says that it was not.
+#[tokio::test]
+async fn r143_what_is_being_tried_is_neither_bounced_nor_deleted() {
+    let world = world();
+    let id = world.queue("you@elsewhere.example", &["x@there.example", "y@there.example"]).await.envelope.id;
+    let errand = world.manager.next_errand().unwrap();
+    let left_alone = Changed { recipients: 0, active: 2 };
+    assert_eq!(world.manager.bounce(&of(&[id]), "enough").await.unwrap(), left_alone);
+    assert_eq!(world.manager.delete(&Selection::everything(), "me").await.unwrap(), left_alone);
+    let in_flight = Some(EntryState::InFlight);
+    assert_eq!(world.waiting().await, [(id, 0, in_flight), (id, 1, in_flight)]);
+    drop(errand);
+    let one = Selection { recipient: Some("y@there.example".into()), ..of(&[id]) };
+    assert_eq!(world.manager.delete(&one, "me").await.unwrap(), Changed { recipients: 1, active: 0 });
+    assert!(matches!(world.waiting().await[..], [(left, 0, Some(EntryState::Waiting(_)))] if left == id));
+}
+
+/// A bounce that cannot be reported leaves everybody where he was; a courier finds again what waits.
+#[tokio::test]
+async fn r143_a_bounce_without_its_report_changes_nothing() {
+    let world = world_without_reports().await;
+    let id = world.queue("you@elsewhere.example", &["x@there.example", "y@there.example"]).await.envelope.id;
+    let one = Selection { recipient: Some("x@there.example".into()), ..of(&[id]) };
+    assert_eq!(world.manager.hold(&one, "me").await.unwrap().recipients, 1);
+    assert!(matches!(world.manager.bounce(&of(&[id]), "enough").await, Err(ControlError::Unreported(_))));
+    let waiting = world.waiting().await;
+    assert!(
+        matches!(waiting[..], [(_, 0, Some(EntryState::Held)), (_, 1, Some(EntryState::Waiting(_)))]),
+        "{waiting:?}"
+    );
+    assert_eq!(world.manager.next_errand().unwrap().job.as_ref().unwrap().recipients, [1]);
+}
+
+/// R143: a condition that names recipients leaves the others of their message alone.
+#[tokio::test]
+async fn r143_a_retry_is_of_the_recipients_that_are_meant() {
+    let world = world();
+    let id = world.queue("you@elsewhere.example", &["x@there.example", "y@there.example"]).await.envelope.id;
+    let later = UnixMillis(deliver::now().0 + 3_600_000);
+    for number in 0..2 {
+        world.manager.schedule().set_state(id, number, QueueState::Waiting(later), deliver::now());
+    }
+    let one = Selection { recipient: Some("y@there.example".into()), ..Selection::default() };
+    assert_eq!(world.manager.retry(&one).await.unwrap().recipients, 1);
+    assert_eq!(world.waiting().await[0], (id, 0, Some(EntryState::Waiting(later))));
+    assert_eq!(world.manager.next_errand().unwrap().job.as_ref().unwrap().recipients, [1]);
 }

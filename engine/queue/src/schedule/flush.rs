@@ -23,8 +23,8 @@ pub enum Flush<'a> {
     Destination(&'a DestinationKey),
     /// All from a reverse-path; subaddresses count as their address.
     Sender(&'a str),
-    /// A message.
-    Message(QueueId),
+    /// Recipients of a message, by number.
+    Recipients(QueueId, &'a [u32]),
 }
 
 impl Schedule {
@@ -35,7 +35,7 @@ impl Schedule {
     pub fn flush(&mut self, what: Flush<'_>, now: UnixMillis) -> u32 {
         self.set_now(now);
         match what {
-            Flush::Message(message) => self.flush_message(message),
+            Flush::Recipients(message, numbers) => self.flush_recipients(message, numbers),
             Flush::All => {
                 self.each_destination(|schedule, number| schedule.lift(number));
                 self.hasten_lanes(|_, _| true, now)
@@ -88,11 +88,10 @@ impl Schedule {
         self.hasten_lanes(|_, _| true, after(now, self.settings.wait_max));
     }
 
-    fn flush_message(&mut self, message: QueueId) -> u32 {
-        let entries = Key::new(message, 0)..=Key::new(message, u32::MAX);
-        let slots: Vec<u32> = self.entry_of.range(entries).map(|(_, slot)| *slot).collect();
+    fn flush_recipients(&mut self, message: QueueId, numbers: &[u32]) -> u32 {
         let mut hastened = 0;
-        for slot in slots {
+        for number in numbers {
+            let Some(slot) = self.entry_of.get(&Key::new(message, *number)).copied() else { continue };
             let Entry { due, lane, place, .. } = self.entries[slot];
             if place == Place::Waiting {
                 hastened += 1;

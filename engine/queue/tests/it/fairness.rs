@@ -208,7 +208,7 @@ fn a_flush_of_one_message_wakes_its_destination_alone() {
     bring_down(&mut schedule, at(0));
     bring_down(&mut schedule, at(0));
     assert_eq!(schedule.next(at(1)), None);
-    assert_eq!(schedule.flush(Flush::Message(QueueId(107)), at(1)), 1);
+    assert_eq!(schedule.flush(Flush::Recipients(QueueId(107), &[0, 1]), at(1)), 1);
     let served: Vec<_> = std::iter::from_fn(|| schedule.next(at(1))).map(|job| job.destination).collect();
     assert_eq!(served, vec![destination(1); 5]);
 }
