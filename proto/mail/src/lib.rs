@@ -14,6 +14,7 @@ pub mod secret;
 pub mod snapshot;
 pub mod status;
 pub mod story;
+pub mod text;
 pub mod time;
 pub mod uid_set;
 

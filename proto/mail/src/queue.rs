@@ -8,6 +8,7 @@ use crate::envelope::{DsnReturn, QueueId, Recipient, ReversePath};
 use crate::mailbox::{AccountName, BlobId, BodyId};
 use crate::status::EnhancedStatus;
 use crate::story::Event;
+pub use crate::text::one_line;
 
 /// Milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
@@ -57,16 +58,6 @@ impl Attempt {
         let text = one_line(text);
         Attempt { outcome, status, peer: None, text, is_reply: false, tls: None, dsn_passed_on: false }
     }
-}
-
-/// A text as one line without control characters, cut to [`REASON_OCTETS_MAX`] octets.
-pub fn one_line(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > REASON_OCTETS_MAX {
-        let end = (0..=REASON_OCTETS_MAX).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
-        line.truncate(end);
-    }
-    line
 }
 
 /// How a recipient waits.

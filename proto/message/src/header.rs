@@ -76,12 +76,12 @@ fn end_of_line(section: &[u8], from: usize) -> usize {
 }
 
 /// Space or tab.
-pub(crate) fn is_blank(octet: u8) -> bool {
+pub fn is_blank(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t')
 }
 
 /// The line without its CRLF or LF.
-pub(crate) fn without_line_end(line: &[u8]) -> &[u8] {
+pub fn without_line_end(line: &[u8]) -> &[u8] {
     match line {
         [content @ .., b'\r', b'\n'] | [content @ .., b'\n'] => content,
         content => content,

@@ -133,10 +133,6 @@ enum Part {
 pub struct Returning {
     boundary: String,
     left: u64,
-    /// Whether the report has octets beyond ASCII, and is to be sent with BODY=8BITMIME.
-    pub eight_bit: bool,
-    /// Whether the report's own header section has, and is to be sent with SMTPUTF8.
-    pub smtputf8: bool,
 }
 
 impl Report<'_> {
@@ -155,10 +151,10 @@ impl Report<'_> {
         let (label, is_returned_8bit, left) = label(original, part);
         let words = words::text(self);
         let is_global = self.recipients.iter().any(status::needs_utf8);
-        let (eight_bit, smtputf8) = (is_global || is_returned_8bit || !words.is_ascii(), self.to.needs_utf8());
+        let is_8bit = is_global || is_returned_8bit || !words.is_ascii() || self.to.needs_utf8();
         let boundary = original.boundary();
 
-        self.header(&boundary, eight_bit || smtputf8, out);
+        self.header(&boundary, is_8bit, out);
         let charset = if words.is_ascii() { "us-ascii" } else { "utf-8" };
         begin_part(&boundary, &format!("text/plain; charset={charset}"), !words.is_ascii(), "Notification", out);
         out.extend_from_slice(words.as_bytes());
@@ -169,7 +165,7 @@ impl Report<'_> {
             let description = if part == Part::Whole { "Undelivered message" } else { "Header section of the message" };
             begin_part(&boundary, label, is_returned_8bit, description, out);
         }
-        Returning { boundary, left, eight_bit: eight_bit || smtputf8, smtputf8 }
+        Returning { boundary, left }
     }
 
     /// The whole report about a message that is in memory.

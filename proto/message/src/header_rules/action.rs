@@ -42,7 +42,7 @@ pub enum Action {
 pub struct Refusal {
     /// Of class 4 or 5: for now, or for good.
     pub status: EnhancedStatus,
-    /// Never empty.
+    /// Printable ASCII (RFC 5321 §4.2), never empty.
     pub text: String,
 }
 
@@ -110,6 +110,11 @@ impl Wanted {
         if text.len() > REPLY_TEXT_OCTETS_MAX {
             return Err(format!("the text of REJECT is longer than {REPLY_TEXT_OCTETS_MAX} octets"));
         }
+        if let Some(character) = text.chars().find(|c| !c.is_ascii()) {
+            return Err(format!(
+                "the text of REJECT has the character {character:?}: replies are ASCII alone; write it without"
+            ));
+        }
         Text::parse(text, groups).map(|text| Wanted::Reject(status, text))
     }
 
@@ -141,8 +146,9 @@ impl Wanted {
             Wanted::Hold(text) => Action::Hold(text.line(captures)),
             Wanted::Discard(text) => Action::Discard(text.line(captures)),
             Wanted::Reject(status, text) => {
-                let mut text = text.line(captures);
-                text.truncate(text.floor_char_boundary(REPLY_TEXT_OCTETS_MAX));
+                // Groups hold what the message holds.
+                let ascii = |character: char| if character.is_ascii() { character } else { '?' };
+                let text: String = text.line(captures).chars().take(REPLY_TEXT_OCTETS_MAX).map(ascii).collect();
                 let text = if text.trim().is_empty() { REJECT.1.to_owned() } else { text };
                 Action::Reject(Refusal { status: *status, text })
             }
@@ -331,6 +337,8 @@ mod tests {
             assert!(Wanted::parse(action, 0).is_err(), "{action}");
         }
         assert!(Wanted::parse(&format!("REJECT {}", "x".repeat(401)), 0).is_err());
+        let cause = Wanted::parse("REJECT 5.7.1 nein, übel", 0).unwrap_err();
+        assert!(cause.contains("'ü'") && cause.contains("ASCII"), "{cause}");
         assert!(Wanted::parse("WARN $3", 2).is_err() && Wanted::parse("WARN $2", 2).is_ok());
     }
 
@@ -365,5 +373,13 @@ mod tests {
         assert_eq!(made.len(), MADE_FIELD_OCTETS_MAX);
         let Action::Reject(refusal) = filled("REJECT $1", "A:(.*)", &field) else { panic!() };
         assert!(refusal.text.len() <= REPLY_TEXT_OCTETS_MAX);
+    }
+
+    #[test]
+    fn v13_a_reply_is_ascii_whatever_the_groups_hold() {
+        let Action::Reject(refusal) = filled("REJECT not $1", "A:(.*)", "A: grün\u{7}\r\n".as_bytes()) else {
+            panic!()
+        };
+        assert_eq!(refusal.text, "not  gr?n ");
     }
 }

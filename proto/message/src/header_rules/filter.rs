@@ -48,7 +48,7 @@ impl Verdict {
 pub struct Deed {
     /// The first line of the rule; `None` where a limit decided.
     pub line: Option<usize>,
-    /// What was done. Never [`Action::Dunno`].
+    /// What was done; a field that was made is cut to [`SHOWN_OCTETS_MAX`]. Never [`Action::Dunno`].
     pub action: Action,
     /// The field it was done to, as one line, cut to [`SHOWN_OCTETS_MAX`].
     pub field: String,
@@ -246,7 +246,7 @@ impl HeaderFilter {
             findings.verdict = verdict;
         }
         if findings.deeds.len() < DEEDS_MAX {
-            findings.deeds.push(Deed { line, action, field: shown(field) });
+            findings.deeds.push(Deed { line, action: told(action), field: shown(field) });
         } else {
             findings.deeds_left_out = findings.deeds_left_out.saturating_add(1);
         }
@@ -284,9 +284,21 @@ fn emit(action: &Action, field: &[u8], out: &mut Vec<u8>) -> Rest {
     Rest::Kept
 }
 
+/// An action as a story tells it.
+fn told(action: Action) -> Action {
+    match action {
+        Action::Replace(new) => Action::Replace(beginning(&new).to_vec()),
+        Action::Prepend(new) => Action::Prepend(beginning(&new).to_vec()),
+        action => action,
+    }
+}
+
+fn beginning(field: &[u8]) -> &[u8] {
+    field.get(..SHOWN_OCTETS_MAX).unwrap_or(field)
+}
+
 fn shown(field: &[u8]) -> String {
-    let field = field.get(..SHOWN_OCTETS_MAX).unwrap_or(field);
-    let mut line = one_line(&String::from_utf8_lossy(crate::header::trim_end(field)));
+    let mut line = one_line(&String::from_utf8_lossy(crate::header::trim_end(beginning(field))));
     line.truncate(line.floor_char_boundary(SHOWN_OCTETS_MAX));
     line
 }
@@ -438,6 +450,10 @@ mod tests {
         assert_eq!((findings.deeds.len(), findings.deeds_left_out), (DEEDS_MAX, 5));
         assert!(findings.deeds.iter().all(|deed| deed.field.len() <= SHOWN_OCTETS_MAX));
         assert!(findings.deeds.iter().all(|deed| !deed.field.chars().any(char::is_control)));
+        let (out, findings) =
+            filtered_in(&self::rules("/^A(.*)/ REPLACE B$1\n"), &[format!("A: {}\r\n", "x".repeat(9_000)).as_bytes()]);
+        assert_eq!(out.len(), 9_005);
+        assert!(matches!(&findings.deeds[0].action, Action::Replace(new) if new.len() == SHOWN_OCTETS_MAX));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{Action, RecipientReport, Report, short};
 use crate::trace::host_name;
 use mail::InternalDate;
 use mail::queue::REASON_OCTETS_MAX;
+use mail::text::embedded_character;
 
 /// Octets of ENVID and ORCPT. RFC 3461 §4.2 and §4.4 allow 500 and 100 characters.
 const PARAMETER_OCTETS_MAX: usize = 500;
@@ -77,23 +78,11 @@ fn original_recipient(original: &str, is_global: bool) -> String {
 fn unitext_decoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once("\\x{") {
+    while let Some((before, after)) = rest.split_once('\\') {
         out.push_str(before);
-        let point = after.split_once('}').and_then(|(digits, after)| {
-            let fits = (2..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
-            let point = fits.then(|| u32::from_str_radix(digits, 16).ok())?;
-            Some((char::from_u32(point?)?, after))
-        });
-        match point {
-            Some((c, after)) => {
-                out.push(c);
-                rest = after;
-            }
-            None => {
-                out.push_str("\\x{");
-                rest = after;
-            }
-        }
+        let (character, after) = rest.get(before.len()..).and_then(embedded_character).unwrap_or(('\\', after));
+        out.push(character);
+        rest = after;
     }
     out.push_str(rest);
     out

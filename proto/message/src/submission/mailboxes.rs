@@ -62,11 +62,7 @@ pub(super) fn mailboxes(value: &[u8]) -> Result<Vec<Address>, Fault> {
     if value.len() > AUTHOR_FIELD_OCTETS_MAX {
         return Err(Fault::TooLong);
     }
-    let text = std::str::from_utf8(value).map_err(|_| Fault::NotUtf8)?;
-    if text.chars().any(|c| c.is_control() && c != '\t') {
-        return Err(Fault::Control);
-    }
-    let mut cursor = Cursor::new(text.as_bytes());
+    let mut cursor = Cursor::new(checked(value)?);
     skip_comments(&mut cursor)?;
     if cursor.peek().is_none() {
         return Err(Fault::Empty);
@@ -84,6 +80,12 @@ pub(super) fn mailboxes(value: &[u8]) -> Result<Vec<Address>, Fault> {
             Some(_) => return Err(Fault::Syntax),
         }
     }
+}
+
+/// A value that is UTF-8 without control characters: what comes of it may go into a command of SMTP.
+pub(super) fn checked(value: &[u8]) -> Result<&[u8], Fault> {
+    let text = std::str::from_utf8(value).map_err(|_| Fault::NotUtf8)?;
+    if text.chars().any(|c| c.is_control() && c != '\t') { Err(Fault::Control) } else { Ok(value) }
 }
 
 /// One mailbox: words and an address in angle brackets, or a bare address.

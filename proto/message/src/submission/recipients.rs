@@ -4,7 +4,7 @@
 //! fault, never a recipient less. Beyond the grammar of authors it knows groups (RFC 5322 §3.4), elements that are
 //! empty (RFC 5322 §4.4), and names of this machine without a domain.
 
-use super::mailboxes::{Fault, address, skip_comments, word};
+use super::mailboxes::{Fault, address, checked, skip_comments, word};
 use crate::header::Cursor;
 use mail::{Address, Domain};
 
@@ -14,7 +14,7 @@ use mail::{Address, Domain};
 /// # Errors
 /// [`Fault::TooMany`] for more than `recipients_max`.
 pub fn recipients(value: &[u8], own: &Domain, recipients_max: usize) -> Result<Vec<Address>, Fault> {
-    let mut cursor = Cursor::new(checked(value)?.as_bytes());
+    let mut cursor = Cursor::new(checked(value)?);
     let mut found = Vec::new();
     let mut in_group = false;
     loop {
@@ -39,12 +39,6 @@ pub fn recipients(value: &[u8], own: &Domain, recipients_max: usize) -> Result<V
             },
         }
     }
-}
-
-/// Text without control characters: what comes of it goes into a command of SMTP.
-fn checked(value: &[u8]) -> Result<&str, Fault> {
-    let text = std::str::from_utf8(value).map_err(|_| Fault::NotUtf8)?;
-    if text.chars().any(|c| c.is_control() && c != '\t') { Err(Fault::Control) } else { Ok(text) }
 }
 
 /// An element is over: the list goes on with a comma, or ends, and so does a group.

@@ -5,6 +5,7 @@
 //! given as it goes out on the wire, before dots are doubled (RFC 6376 §3.7).
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+use message::header::{is_blank, without_line_end};
 use std::fmt;
 
 /// Which changes on the way a signature survives.
@@ -115,7 +116,7 @@ impl BodyHash {
     }
 
     fn ends_run(&self, octet: u8) -> bool {
-        octet == b'\r' || self.form == Canonical::Relaxed && is_white(octet)
+        octet == b'\r' || self.form == Canonical::Relaxed && is_blank(octet)
     }
 
     fn end_line(&mut self) {
@@ -176,7 +177,7 @@ pub(super) fn append_field(raw: &[u8], form: Canonical, out: &mut Vec<u8>) {
 fn append_relaxed(raw: &[u8], out: &mut Vec<u8>) {
     let colon = raw.iter().position(|octet| *octet == b':').unwrap_or(raw.len());
     let (name, value) = raw.split_at_checked(colon).unwrap_or((raw, &[]));
-    out.extend(name.iter().filter(|octet| !is_white(**octet)).map(u8::to_ascii_lowercase));
+    out.extend(name.iter().filter(|octet| !is_blank(**octet)).map(u8::to_ascii_lowercase));
     out.push(b':');
     let mut rest = without_line_end(value.get(1..).unwrap_or_default());
     let (mut space, start) = (false, out.len());
@@ -196,17 +197,6 @@ fn append_relaxed(raw: &[u8], out: &mut Vec<u8>) {
                 after
             }
         };
-    }
-}
-
-fn is_white(octet: u8) -> bool {
-    matches!(octet, b' ' | b'\t')
-}
-
-fn without_line_end(field: &[u8]) -> &[u8] {
-    match field {
-        [content @ .., b'\r', b'\n'] | [content @ .., b'\n'] => content,
-        content => content,
     }
 }
 
@@ -278,13 +268,15 @@ mod tests {
         becomes(Relaxed, "a \n b", "a \n b\r\n");
     }
 
+    const BLANK: [char; 2] = [' ', '\t'];
+
     /// The forms in the words of RFC 6376 §3.4.3 and §3.4.4, one step after the other over the whole body.
     fn canonical(form: Canonical, body: &str) -> String {
         let mut lines: Vec<String> = body.split("\r\n").map(str::to_owned).collect();
         if form == Relaxed {
             for line in &mut lines {
-                let words: Vec<&str> = line.trim_end_matches(is_blank).split(is_blank).collect();
-                let indent = if line.starts_with(is_blank) { " " } else { "" };
+                let words: Vec<&str> = line.trim_end_matches(BLANK).split(BLANK).collect();
+                let indent = if line.starts_with(BLANK) { " " } else { "" };
                 *line = words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(" ");
                 if !line.is_empty() {
                     line.insert_str(0, indent);
@@ -298,10 +290,6 @@ mod tests {
             lines.push(String::new());
         }
         lines.iter().map(|line| format!("{line}\r\n")).collect()
-    }
-
-    fn is_blank(c: char) -> bool {
-        matches!(c, ' ' | '\t')
     }
 
     #[test]

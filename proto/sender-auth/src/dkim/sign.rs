@@ -18,7 +18,8 @@ use std::sync::Arc;
 pub const HEADER_OCTETS_MAX: usize = 1 << 20;
 /// Most names of fields to be signed.
 pub const NAMES_MAX: usize = 64;
-/// Most fields of one name that are signed, the lowest ones. RFC 5322 §3.6 allows one of most.
+/// Most fields of one name that are signed, the lowest ones, unless the name is oversigned. RFC 5322 §3.6 allows one of
+/// most.
 pub const INSTANCES_MAX: usize = 16;
 /// Widest line of a signature, without its line end. Only a long domain or identity can make one wider.
 const LINE_OCTETS_MAX: usize = 77;
@@ -147,8 +148,12 @@ impl SignedFields {
     fn listed(&self, fields: &[Field<'_>]) -> Vec<&str> {
         let mut listed = Vec::new();
         for (name, oversign) in &self.0 {
-            let present = fields.iter().filter(|field| field.is(name)).count().min(INSTANCES_MAX);
-            let count = present + usize::from(*oversign == Oversign::Yes);
+            let present = fields.iter().filter(|field| field.is(name)).count();
+            let count = match oversign {
+                Oversign::No => present.min(INSTANCES_MAX),
+                // RFC 6376 §8.15: were one of many left out, another could be added in its place.
+                Oversign::Yes => present + 1,
+            };
             listed.extend(std::iter::repeat_n(name.as_str(), count));
         }
         listed
@@ -509,6 +514,11 @@ mod tests {
         let unfolded: String = signed.split_whitespace().collect();
         assert_eq!(unfolded.matches(":to").count(), 2 * INSTANCES_MAX);
         assert_verified(&signed, &many, BODY, true);
+        // Oversigned, there is no number beyond which one may be added.
+        let recipe = Recipe { fields: SignedFields::new(&[], &["to"]).unwrap(), ..Recipe::default() };
+        let signed = sign(&recipe, &many, BODY).unwrap();
+        assert_verified(&signed, &many, BODY, true);
+        assert_verified(&signed, &format!("To: y@x\r\n{many}"), BODY, false);
     }
 
     #[test]

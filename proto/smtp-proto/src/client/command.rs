@@ -5,6 +5,7 @@
 
 use super::plan::Plan;
 use super::question::Transaction;
+use mail::text::embedded_character;
 use mail::{DsnReturn, Notify, Recipient};
 use std::fmt::Write as _;
 
@@ -103,7 +104,7 @@ fn xtext(text: &str) -> Option<String> {
 fn unitext(address: &str, utf8: bool) -> Option<String> {
     let mut out = String::with_capacity(address.len());
     for (index, character) in address.char_indices() {
-        let is_embedded = || is_embedded_character(address.get(index..).unwrap_or_default());
+        let is_embedded = || address.get(index..).and_then(embedded_character).is_some();
         match character {
             '\\' if is_embedded() => out.push(character),
             ' ' | '\\' | '+' | '=' => {
@@ -118,12 +119,6 @@ fn unitext(address: &str, utf8: bool) -> Option<String> {
         }
     }
     (!out.is_empty()).then_some(out)
-}
-
-/// Whether a text begins with `\x{`, two to six hexadecimal digits, and `}`.
-fn is_embedded_character(text: &str) -> bool {
-    let digits = text.strip_prefix("\\x{").and_then(|rest| rest.split_once('}')).map(|(digits, _)| digits);
-    digits.is_some_and(|digits| (2..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
