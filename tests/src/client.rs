@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// Longest wait for an answer.
@@ -283,11 +283,11 @@ pub struct Raw {
 impl Raw {
     /// Connects.
     pub fn connect(port: u16) -> anyhow::Result<Raw> {
-        Raw::connect_to(([127, 0, 0, 1], port).into())
+        Raw::connect_to(("127.0.0.1", port))
     }
 
     /// Connects to any address.
-    pub fn connect_to(address: SocketAddr) -> anyhow::Result<Raw> {
+    pub fn connect_to(address: impl ToSocketAddrs) -> anyhow::Result<Raw> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.set_write_timeout(Some(ANSWER_MAX))?;

@@ -45,7 +45,7 @@ use policy::{Page, PolicyHost};
 use resolver::{Places, Resolver};
 use script::Script;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -147,13 +147,13 @@ impl Internet {
     }
 
     /// The resolver that validates; it may be asked over UDP and TCP.
-    pub fn resolver(&self) -> SocketAddr {
-        self.network.dns(2).into()
+    pub fn resolver(&self) -> SocketAddrV4 {
+        self.network.dns(2)
     }
 
     /// The authoritative server of all zones.
-    pub fn nameserver(&self) -> SocketAddr {
-        self.network.dns(1).into()
+    pub fn nameserver(&self) -> SocketAddrV4 {
+        self.network.dns(1)
     }
 
     /// A file with the root's key, as a DNSKEY record.
@@ -205,21 +205,17 @@ impl Internet {
 
     /// The same at a given address.
     pub fn mta_at(&self, address: Ipv4Addr, script: Script) -> anyhow::Result<ScriptedMta> {
-        ScriptedMta::start((address, self.smtp_port()).into(), script)
+        ScriptedMta::start(SocketAddrV4::new(address, self.smtp_port()), script)
     }
 
     /// The address of an MTA, for its zone.
     pub fn v4(mta: &ScriptedMta) -> Ipv4Addr {
-        match mta.address().ip() {
-            IpAddr::V4(address) => address,
-            // No internet makes such a host; a test that does has no use for this address.
-            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-        }
+        *mta.address().ip()
     }
 
     /// A new host with a page on [`Internet::https_port`].
     pub fn policy_host(&self, page: Page) -> anyhow::Result<PolicyHost> {
-        PolicyHost::start((self.address(), self.https_port()).into(), page)
+        PolicyHost::start(SocketAddrV4::new(self.address(), self.https_port()), page)
     }
 
     /// A new host that answers no attempt to connect to [`Internet::smtp_port`]: neither yes nor no.

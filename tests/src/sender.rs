@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 pub const BRIAN: &str = "brian@example.net";
 /// Longest wait for something that should happen at once.
 const SOON: Duration = Duration::from_secs(30);
+/// Another try comes before a test has lost its patience.
+const QUICK: &str = "first_retry_seconds = 1\nlongest_retry_seconds = 2\n";
+/// No other try comes while a test runs.
+const PATIENT: &str = "first_retry_seconds = 3600\nlongest_retry_seconds = 3600\n";
 
 /// A server whose way out leads into an internet of the test's own.
 pub struct Sender {
@@ -21,6 +25,11 @@ impl Sender {
     /// Starts one: quick to try again, patient enough with hosts that say nothing. `more` is added to its configuration.
     pub fn start(internet: &Internet, more: &str) -> anyhow::Result<Sender> {
         Ok(Sender { server: Server::start_edited(|text| configured(text, internet, more))? })
+    }
+
+    /// Starts one that tries again after an hour: what leaves sooner was not sent by the clock.
+    pub fn start_patient(internet: &Internet, more: &str) -> anyhow::Result<Sender> {
+        Ok(Sender { server: Server::start_edited(|text| patient(&configured(text, internet, more)))? })
     }
 
     /// Submits a message as an account of the server; gives its queue id.
@@ -91,9 +100,14 @@ pub fn configured(text: &str, internet: &Internet, more: &str) -> String {
     format!(
         "{text}\n[outbound]\nport = {}\nca_file = \"{}\"\nmta_sts_port = {}\nmta_sts_private_hosts = true\n\
          reply_timeout_seconds = 3\nconnect_timeout_seconds = 3\n\n\
-         [queue]\nfirst_retry_seconds = 1\nlongest_retry_seconds = 2\n{more}\n",
+         [queue]\n{QUICK}{more}\n",
         internet.smtp_port(),
         internet.ca_file().display(),
         internet.https_port(),
     )
+}
+
+/// What [`configured`] made, with an hour between tries.
+pub fn patient(configured: &str) -> String {
+    configured.replace(QUICK, PATIENT)
 }

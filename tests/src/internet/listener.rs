@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -46,7 +46,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Listener {
     /// Listens, and serves each connection in a thread of its own.
     pub(crate) fn start(
-        address: SocketAddr,
+        address: SocketAddrV4,
         serve: impl Fn(TcpStream, &Ending) + Send + Sync + 'static,
     ) -> io::Result<Listener> {
         let socket = TcpListener::bind(address)?;
@@ -73,11 +73,6 @@ impl Listener {
             }
         });
         Ok(Listener { socket, ending, accepting: Some(accepting) })
-    }
-
-    /// Where it listens.
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
     }
 }
 

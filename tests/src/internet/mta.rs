@@ -6,7 +6,7 @@ use super::session;
 use super::tls::Handshake;
 use crate::client::Message;
 use anyhow::bail;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A running scripted MTA; it ends when dropped, and every connection with it.
 pub struct ScriptedMta {
-    address: SocketAddr,
+    address: SocketAddrV4,
     desk: Arc<Desk>,
     listener: Mutex<Option<Listener>>,
 }
@@ -110,7 +110,7 @@ impl Received {
 
 impl ScriptedMta {
     /// Starts one.
-    pub fn start(address: SocketAddr, script: Script) -> anyhow::Result<ScriptedMta> {
+    pub fn start(address: SocketAddrV4, script: Script) -> anyhow::Result<ScriptedMta> {
         let desk = Desk { script: Mutex::new(script), book: Mutex::new(Book::default()), written: Condvar::new() };
         let mta = ScriptedMta { address, desk: Arc::new(desk), listener: Mutex::new(None) };
         mta.listen()?;
@@ -118,7 +118,7 @@ impl ScriptedMta {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddrV4 {
         self.address
     }
 

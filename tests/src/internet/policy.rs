@@ -4,7 +4,7 @@ use super::certificate::Certificate;
 use super::listener::{Ending, Listener, lock};
 use super::tls::{self, Stream};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddrV4, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -120,24 +120,24 @@ impl Request {
 /// A running server of one page; it ends when dropped.
 pub struct PolicyHost {
     shared: Arc<(Mutex<Page>, Mutex<Vec<Request>>)>,
-    address: SocketAddr,
+    address: SocketAddrV4,
     _listener: Listener,
 }
 
 impl PolicyHost {
     /// Starts one.
-    pub fn start(address: SocketAddr, page: Page) -> anyhow::Result<PolicyHost> {
+    pub fn start(address: SocketAddrV4, page: Page) -> anyhow::Result<PolicyHost> {
         let shared = Arc::new((Mutex::new(page), Mutex::new(Vec::new())));
         let ours = Arc::clone(&shared);
         let listener = Listener::start(address, move |stream, ending| {
             // A client that went away is no event here.
             let _ = serve(&ours.0, &ours.1, stream, ending);
         })?;
-        Ok(PolicyHost { shared, address: listener.address()?, _listener: listener })
+        Ok(PolicyHost { shared, address, _listener: listener })
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddrV4 {
         self.address
     }
 

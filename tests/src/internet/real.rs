@@ -11,7 +11,7 @@ use crate::peer::Peer;
 use anyhow::{Context, ensure};
 use nix::unistd::User;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ const GREETING_MAX: Duration = Duration::from_secs(5);
 /// A running MTA.
 pub struct RealMta {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: SocketAddrV4,
     /// Its configuration, queue, log and maildir.
     pub folder: PathBuf,
     _daemon: Daemon,
@@ -92,7 +92,7 @@ impl RealMta {
         Peer::new("postfix").arg("-c").arg(folder.join("etc")).arg("check").succeed()?;
         let mut command = Command::new("/usr/lib/postfix/sbin/master");
         command.arg("-c").arg(folder.join("etc")).arg("-s");
-        RealMta::start(command, folder, (address, internet.smtp_port()).into())
+        RealMta::start(command, folder, SocketAddrV4::new(address, internet.smtp_port()))
     }
 
     /// An Exim at a new address of an internet. With a next hop it keeps nothing and sends everything there.
@@ -100,7 +100,7 @@ impl RealMta {
         internet: &Internet,
         name: &str,
         certificate: &Certificate,
-        next_hop: Option<SocketAddr>,
+        next_hop: Option<SocketAddrV4>,
     ) -> anyhow::Result<RealMta> {
         let address = internet.address();
         let folder = internet.scratch(&format!("exim-{address}"));
@@ -117,10 +117,10 @@ impl RealMta {
         std::fs::write(folder.join("exim.conf"), exim_settings(&folder, name, address, internet, next_hop))?;
         let mut command = Command::new(folder.join("exim"));
         command.arg("-C").arg(folder.join("exim.conf")).arg("-bdf");
-        RealMta::start(command, folder, (address, internet.smtp_port()).into())
+        RealMta::start(command, folder, SocketAddrV4::new(address, internet.smtp_port()))
     }
 
-    fn start(mut command: Command, folder: PathBuf, address: SocketAddr) -> anyhow::Result<RealMta> {
+    fn start(mut command: Command, folder: PathBuf, address: SocketAddrV4) -> anyhow::Result<RealMta> {
         let mut daemon = Daemon::start(&mut command, &folder.join("printed"))?;
         daemon.wait_until(|| greets(address))?;
         Ok(RealMta { address, folder, _daemon: daemon })
@@ -143,7 +143,7 @@ impl RealMta {
 }
 
 /// Whether it says something: a port that takes connections may belong to one that is still starting.
-fn greets(address: SocketAddr) -> bool {
+fn greets(address: SocketAddrV4) -> bool {
     let greeting = TcpStream::connect(address).and_then(|mut stream| {
         stream.set_read_timeout(Some(GREETING_MAX))?;
         stream.read(&mut [0; 64])
@@ -217,7 +217,7 @@ fn exim_settings(
     name: &str,
     address: Ipv4Addr,
     internet: &Internet,
-    next_hop: Option<SocketAddr>,
+    next_hop: Option<SocketAddrV4>,
 ) -> String {
     let router = next_hop.map_or("  driver = accept\n  transport = maildir\n".to_owned(), |next_hop| {
         let (address, port) = (next_hop.ip(), next_hop.port());
@@ -244,14 +244,14 @@ fn exim_settings(
 /// The sink of Postfix: it takes everything and keeps nothing, or fails as its options say.
 pub struct Sink {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: SocketAddrV4,
     _daemon: Daemon,
 }
 
 impl Sink {
     /// Starts one at a new address of an internet, with further options of smtp-sink(1).
     pub fn start(internet: &Internet, options: &[&str]) -> anyhow::Result<Sink> {
-        let address = SocketAddr::from((internet.address(), internet.smtp_port()));
+        let address = SocketAddrV4::new(internet.address(), internet.smtp_port());
         let mut command = Command::new("smtp-sink");
         if nix::unistd::geteuid().is_root() {
             command.args(["-u", "nobody"]);

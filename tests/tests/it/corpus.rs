@@ -1,7 +1,7 @@
 //! Thousands of real messages, by SMTP and by APPEND, and back by IMAP and POP3: what comes out is what went in.
 //!
 //! The corpus is not part of this repository. `PILLARBOX_CORPUS` names it (a folder, or a `.tar.gz`); without that it is
-//! looked for beside the repository, and where it is missing the samples of this crate take its place.
+//! looked for beside the repository, and where it is missing there the samples of this crate take its place.
 
 use peers::client::{Imap, Message, Pop3, Smtp};
 use peers::peer::Peer;
@@ -23,7 +23,9 @@ pub struct Sample {
 pub fn samples(unpacked: &Path) -> Vec<Sample> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let beside = repository.join("../shared/corpus/spamassassin.tar.gz");
-    let source = std::env::var_os("PILLARBOX_CORPUS").map_or(beside, PathBuf::from);
+    let named = std::env::var_os("PILLARBOX_CORPUS").map(PathBuf::from);
+    assert!(named.as_ref().is_none_or(|named| named.exists()), "PILLARBOX_CORPUS: {named:?} is not there");
+    let source = named.unwrap_or(beside);
     let folder = if source.is_dir() {
         source
     } else if source.is_file() {

@@ -269,7 +269,7 @@ fn sender_and_recipient(server: &Server, account: Option<&str>, from: &str, to: 
 const TAKEN: [&str; 2] = ["250 2.1.0 Ok", "250 2.1.5 Ok"];
 
 #[test]
-fn r131_to_r136_the_table_of_senders() {
+fn r131_to_r134_r136_the_table_of_senders() {
     let server = Server::start_distrustful().unwrap();
     let ask = |account, from| sender_and_recipient(&server, account, from, NOT_BRIAN);
     let refused =
@@ -280,7 +280,7 @@ fn r131_to_r136_the_table_of_senders() {
     assert_eq!(ask(Some(BRIAN), NOT_BRIAN), refused(NOT_BRIAN, "not owned by user brian@example.net"));
     // R134.
     assert_eq!(ask(Some(BRIAN), ""), TAKEN);
-    // R135: here nobody gets as far without a login, whatever the sender (R128).
+    // R128: nobody gets as far as the table without a login, whatever the sender.
     assert_eq!(ask(None, BRIAN)[0], "530 5.7.0 Authentication required");
     // R136: where nobody logs in, addresses of ours come back from outside, forwarded.
     let lines = ["EHLO elsewhere.example", "MAIL FROM:<brian@example.net>", "RCPT TO:<notbrian@example.net>", "QUIT"];

@@ -246,7 +246,7 @@ fn v53_server_names_and_broken_logins_leave_nothing_behind() {
 }
 
 #[test]
-fn v44_v55_names_that_lead_nowhere() {
+fn v12_v55_names_that_lead_nowhere() {
     let server = Server::start_distrustful().unwrap();
     let mut client = Imap::login(server.port(Port::Imaps), BRIAN, PASSWORD).unwrap();
     // Mailbox names are names: nothing on the disk is called so.

@@ -7,7 +7,7 @@ mod tls;
 
 use peers::internet::mta::ScriptedMta;
 use peers::peer::{Outcome, Peer};
-use std::net::SocketAddr;
+use std::net::SocketAddrV4;
 
 /// openssl at a host, after STARTTLS.
 fn s_client(mta: &ScriptedMta, arguments: &[&str]) -> Outcome {
@@ -16,7 +16,7 @@ fn s_client(mta: &ScriptedMta, arguments: &[&str]) -> Outcome {
 }
 
 /// swaks to an address.
-fn swaks(address: SocketAddr, arguments: &[&str]) -> Outcome {
+fn swaks(address: SocketAddrV4, arguments: &[&str]) -> Outcome {
     let peer = Peer::new("swaks").args(["--server", &address.ip().to_string(), "--port", &address.port().to_string()]);
     let peer = peer.args(["--helo", "client.example.org", "--from", "me@example.org", "--timeout", "10"]);
     peer.args(arguments).run().unwrap()

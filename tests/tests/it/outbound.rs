@@ -8,6 +8,8 @@ use peers::internet::script::{Act, Script, Stage};
 use peers::internet::zone::Zone;
 use peers::sender::{BRIAN, Sender};
 use peers::server::{PASSWORD, Port};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const TEXT: &str = "From: brian@example.net\r\nSubject: out\r\n\r\nhello\r\n";
@@ -133,16 +135,12 @@ fn v44_mta_sts_is_followed() -> anyhow::Result<()> {
         let host = format!("mx.{domain}");
         let site = internet.authority().issue(&Leaf::of(&format!("mta-sts.{domain}")))?;
         let policy = internet.policy_host(Page::policy(&site, mode, &[&host], 86_400))?;
-        let address = match policy.address().ip() {
-            std::net::IpAddr::V4(address) => address,
-            std::net::IpAddr::V6(_) => unreachable!("the simulated internet has IPv4 only"),
-        };
         internet.set_zone(
             Zone::insecure(domain)
                 .mx(10, &host)
                 .a(&host, Internet::v4(mta))
                 .mta_sts("1")
-                .a(&format!("mta-sts.{domain}"), address),
+                .a(&format!("mta-sts.{domain}"), *policy.address().ip()),
         )?;
         hosts.push(policy);
     }
@@ -265,22 +263,28 @@ fn r212_double_bounces_end() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// R216: a destination bears so many connections, and they are used again.
+/// R216: a destination bears so many connections, which come into use when much waits, and they are used again.
 #[test]
 fn r216_connections_are_bounded_and_used_again() -> anyhow::Result<()> {
-    let internet = Internet::start()?;
-    let mta = internet.mta(Script::smtp().when(Stage::End, Act::Delay(Duration::from_millis(5))))?;
-    internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
-    let sender = Sender::start(&internet, "")?;
-    let mut smtp = Smtp::connect(sender.server.port(Port::Mx))?;
-    for number in 0..500 {
-        smtp.send(BRIAN, &[&format!("x{number}@far.example")], TEXT)?;
+    for (more, bound, count) in [("", 20, 500), ("connections_per_destination = 3\n", 3, 100)] {
+        let internet = Internet::start()?;
+        let mta = internet.mta(Script::smtp().when(Stage::End, Act::Delay(Duration::from_millis(50))))?;
+        internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
+        mta.refuse();
+        let sender = Sender::start_patient(&internet, more)?;
+        let mut smtp = Smtp::connect(sender.server.port(Port::Mx))?;
+        for number in 0..count {
+            smtp.send(BRIAN, &[&format!("x{number}@far.example")], TEXT)?;
+        }
+        mta.listen()?;
+        sender.server.command(&["queue", "retry", "--all"])?;
+        mta.wait_for_messages(count)?;
+        assert_eq!(mta.open_max(), bound, "at once");
+        let connections = mta.connections().len();
+        assert!(connections < count / 2, "{connections} connections for {count} messages");
+        sender.wait_until_empty()?;
     }
-    mta.wait_for_messages(500)?;
-    assert!(mta.open_max() <= 20, "{} at once", mta.open_max());
-    let connections = mta.connections().len();
-    assert!(connections < 250, "{connections} connections for 500 messages");
-    sender.wait_until_empty()
+    Ok(())
 }
 
 /// A destination that is down costs the others nothing.
@@ -304,7 +308,8 @@ fn a_black_hole_delays_nobody_else() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// R144, R149: mail for relay domains waits for better exchangers and goes to them only.
+/// R144, R149: mail for relay domains waits for better exchangers and goes to them only. R97: it goes when its domain asks
+/// for it. R148: it is protected as any other.
 #[test]
 fn r144_backup_for_another_house() -> anyhow::Result<()> {
     let internet = Internet::start()?;
@@ -315,19 +320,35 @@ fn r144_backup_for_another_house() -> anyhow::Result<()> {
             .mx(20, "mx.example.net")
             .a("mx.notexample.net", Internet::v4(&primary)),
     )?;
+    let certificate = internet.authority().issue(&Leaf::of("mx.other.example"))?;
+    let other = internet.mta(Script::smtp().certificate(&certificate))?;
+    internet.set_zone(
+        Zone::secure("other.example")
+            .mx(10, "mx.other.example")
+            .mx(20, "mx.example.net")
+            .a("mx.other.example", Internet::v4(&other))
+            .tlsa("mx.other.example", &certificate.tlsa(3, 1, 1).wrong()),
+    )?;
     primary.refuse();
-    let sender = Sender::start(&internet, "")?;
-    sender.server.edit("relay_domains", |text| format!("{text}\nnotexample.net\n"))?;
+    let sender = Sender::start_patient(&internet, "")?;
+    sender.server.edit("relay_domains", |text| format!("{text}\nnotexample.net\nother.example\n"))?;
     sender.server.command(&["reload"])?;
     let mut smtp = Smtp::connect(sender.server.port(Port::Mx))?;
     let reply = smtp.send("you@elsewhere.example", &["any@notexample.net"], TEXT)?;
     let id = reply.rsplit(' ').next().unwrap().trim().to_owned();
     sender.wait_for_story(&id, "to be tried again at")?;
     primary.listen()?;
+    // Nothing else would bring it within the hour.
     assert!(smtp.command("ETRN notexample.net", 2)?.contains("250"), "R97");
     assert_eq!(primary.wait_for_messages(1)?[0].reverse_path, "you@elsewhere.example");
     assert!(smtp.command("ETRN elsewhere.example", 4)?.contains("459"));
-    sender.wait_until_empty()
+    sender.wait_until_empty()?;
+    let reply = smtp.send("you@elsewhere.example", &["any@other.example"], TEXT)?;
+    let id = reply.rsplit(' ').next().unwrap().trim().to_owned();
+    sender.wait_for_story(&id, "to be tried again at")?;
+    let list = sender.server.command(&["queue", "list", &id])?;
+    assert!(list.contains("4.7.5") && other.contents().is_empty(), "R148:\n{list}");
+    Ok(())
 }
 
 /// What an alias sends on carries a reverse-path of ours, and reports find their way back.
@@ -353,9 +374,9 @@ fn forwarded_mail_is_rewritten_and_its_reports_return() -> anyhow::Result<()> {
     sender.wait_until_empty()
 }
 
-/// R139, R140, R142: what the table of logins says holds at once; held mail survives a crash and goes on when released.
+/// R139, R140: what the table of logins says holds at once; held mail survives a crash and goes on when released.
 #[test]
-fn r139_r142_logins_are_held_and_refused_at_once() -> anyhow::Result<()> {
+fn r139_r140_logins_are_held_and_refused_at_once() -> anyhow::Result<()> {
     let internet = Internet::start()?;
     let mta = internet.mta(Script::smtp())?;
     internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
@@ -423,13 +444,15 @@ fn r98_delivery_is_reported_where_it_was_asked_for() -> anyhow::Result<()> {
     assert!(passed_on.parameters.iter().any(|parameter| parameter == "ENVID=e+2B1"), "{:?}", passed_on.parameters);
     assert!(passed_on.recipients[0].parameters.iter().any(|one| one.starts_with("NOTIFY=")));
     sender.wait_for_inbox("notbrian@example.net", 1)?;
+    sender.wait_until_empty()?;
     let reports = sender.wait_for_inbox(BRIAN, 3)?;
+    assert_eq!(reports.len(), 3, "the welcome message and two reports: {reports:?}");
     let about = |what: &str| reports.iter().find(|text| text.contains(what)).cloned().unwrap_or_default();
     assert!(about("x@silent.example").contains("Action: relayed"), "{reports:?}");
     assert!(about("notbrian@example.net").contains("Action: delivered"), "{reports:?}");
     assert!(about("Original-Envelope-Id: e+1").contains("rfc822; o+"), "{reports:?}");
     assert!(!reports.iter().any(|text| text.contains("Final-Recipient: rfc822; x@far.example")));
-    sender.wait_until_empty()
+    Ok(())
 }
 
 /// R150, R151, R155, R164, R103: submitted mail is scrubbed, completed and signed before it leaves.
@@ -478,7 +501,15 @@ fn r205_everything_is_archived() -> anyhow::Result<()> {
     let copy = sender.wait_for_inbox("notbrian@example.net", 1)?.remove(0);
     assert!(copy.contains("X-Envelope-From: <brian@example.net>") && copy.contains("X-Envelope-To: <x@far.example>"));
     mta.wait_for_messages(1)?;
-    sender.wait_until_empty()
+    let mut smtp = Smtp::connect(sender.server.port(Port::Mx))?;
+    smtp.send("you@elsewhere.example", &[BRIAN], "Subject: in\r\n\r\nx\r\n")?;
+    let copies = sender.wait_for_inbox("notbrian@example.net", 2)?;
+    let copy = &copies[1];
+    assert!(copy.contains("X-Envelope-From: <you@elsewhere.example>") && copy.contains("Subject: in\r\n"), "{copy}");
+    assert!(copy.contains("X-Envelope-To: <brian@example.net>"), "{copy}");
+    sender.wait_until_empty()?;
+    assert_eq!(sender.wait_for_inbox("notbrian@example.net", 2)?.len(), 2, "one copy each");
+    Ok(())
 }
 
 /// `kill -9` in a storm of outbound mail: what was acknowledged arrives; only what SMTP forces comes twice.
@@ -489,17 +520,22 @@ fn nothing_is_lost_by_kill_9_in_a_storm() -> anyhow::Result<()> {
     internet.set_zone(Zone::insecure("far.example").a("far.example", Internet::v4(&mta)))?;
     let mut sender = Sender::start(&internet, "")?;
     let mut accepted = std::collections::BTreeSet::new();
-    for round in 0..4 {
-        let port = sender.server.port(Port::Mx);
+    let count = Arc::new(AtomicUsize::new(0));
+    for round in 1..=4 {
+        let (port, left) = (sender.server.port(Port::Mx), mta.messages().len());
         let stormers: Vec<_> = (0..4)
             .map(|stormer| {
+                let count = Arc::clone(&count);
                 std::thread::spawn(move || {
                     let mut taken = Vec::new();
                     let Ok(mut smtp) = Smtp::connect(port) else { return taken };
                     for number in 0.. {
                         let to = format!("r{round}s{stormer}n{number}@far.example");
                         match smtp.send(BRIAN, &[&to], TEXT) {
-                            Ok(_) => taken.push(to),
+                            Ok(_) => {
+                                taken.push(to);
+                                count.fetch_add(1, Ordering::Relaxed);
+                            }
                             Err(_) => return taken,
                         }
                     }
@@ -507,7 +543,8 @@ fn nothing_is_lost_by_kill_9_in_a_storm() -> anyhow::Result<()> {
                 })
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(700));
+        // In the middle of it: much of this round was acknowledged, and something has left.
+        mta.wait_until(|| count.load(Ordering::Relaxed) >= 100 * round && mta.messages().len() > left)?;
         sender.server.kill()?;
         for stormer in stormers {
             accepted.extend(stormer.join().unwrap());
@@ -527,7 +564,6 @@ fn nothing_is_lost_by_kill_9_in_a_storm() -> anyhow::Result<()> {
     let twice = arrived.values().filter(|count| **count > 1).count();
     // At each kill every open connection may have had its acknowledgement on the way.
     assert!(twice <= 4 * 20, "{twice} of {} arrived twice", accepted.len());
-    assert!(accepted.len() > 100, "{} accepted: no storm", accepted.len());
     assert!(Imap::login(sender.server.port(Port::Imaps), BRIAN, PASSWORD)?.texts("INBOX")?.len() == 1, "no reports");
     Ok(())
 }

@@ -233,7 +233,7 @@ fn internet_mta_has_limits_patterns_and_pauses() {
 
     // Nobody there, and nobody answering.
     let port = internet.smtp_port();
-    assert!(Raw::connect_to((internet.address(), port).into()).is_err());
+    assert!(Raw::connect_to((internet.address(), port)).is_err());
     let hole = SocketAddr::from((internet.black_hole().unwrap(), port));
     let error = std::net::TcpStream::connect_timeout(&hole, Duration::from_millis(300)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);

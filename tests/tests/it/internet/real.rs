@@ -36,10 +36,8 @@ fn internet_real_mtas_take_mail() {
         for message in messages {
             assert_eq!(message.field("Return-Path").as_deref(), Some("<me@example.org>"), "{}", message.text());
             let received = message.field("Received").unwrap();
-            assert!(
-                received.contains(protocol) && received.contains("TLS1.3") || received.contains("TLSv1.3"),
-                "{received}"
-            );
+            let version = ["TLS1.3", "TLSv1.3"].iter().any(|version| received.contains(version));
+            assert!(received.contains(protocol) && version, "{received}");
         }
     }
     let outcome = swaks(sink.address, &["--to", "a@example.net"]);
@@ -149,17 +147,14 @@ fn hosts_with_and_without_dane(internet: &Internet) -> [ScriptedMta; 6] {
 }
 
 /// Postfix sends by DANE: what a sender that is not ours makes of this internet. It needs port 53, and so a network of its
-/// own, which not every container may make.
+/// own; where a container may not make one, this fails, and can be left out with `--skip sends_by_dane`.
 #[test]
 fn internet_postfix_sends_by_dane() {
     if std::env::var_os(OWN_NETWORK).is_none() {
-        if Peer::new("unshare").args(["--net", "true"]).run().unwrap().status != Some(0) {
-            eprintln!("left out: no network of its own can be made here");
-            return;
-        }
         let again = ["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""];
         let again = Peer::new("unshare").args(again).arg(std::env::current_exe().unwrap()).env(OWN_NETWORK, "yes");
-        again.args(["--exact", "internet::real::internet_postfix_sends_by_dane", "--nocapture"]).succeed().unwrap();
+        let again = again.args(["--exact", "internet::real::internet_postfix_sends_by_dane", "--nocapture"]);
+        again.succeed().unwrap().must_say("1 passed").unwrap();
         return;
     }
     let internet = Internet::start().unwrap();
