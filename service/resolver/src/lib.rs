@@ -3,13 +3,14 @@
 //! [`Resolver`] answers from what it knows itself (`local`), from what it has found out before (`cache`), or asks: one
 //! task a question, however many wait for the answer. A question goes to the configured servers (`stub`), each packet
 //! guarded against forgery (`exchange`); the reply is read (`reply`), and either a server's word counts for its proof or
-//! we validate it (`validate`). [`Resolver::probe`] says which of these really holds.
+//! we validate it (`validate`, `nsec3`). [`Resolver::probe`] says which of these really holds.
 //!
 //! Recursion is left to the servers.
 
 mod cache;
 mod exchange;
 mod local;
+mod nsec3;
 mod probe;
 mod reply;
 mod settings;

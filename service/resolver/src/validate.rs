@@ -4,7 +4,8 @@
 //! `exchange`. It gets to see only the records that matter to its question. Around it stands what it lacks: a bound on
 //! the questions that one proof may take, a short memory for keys and delegations, and a difference between "forged"
 //! and "could not be fetched", which it calls bogus alike; and `reply` reads what it does not understand: wildcards in
-//! zones with NSEC, aliases made of DNAME records, aliases whose target is denied.
+//! zones with NSEC, aliases made of DNAME records, aliases whose target is denied. It also takes the word of zones above for
+//! names that are none of theirs: for a wildcard that `reply` looks after, for an unsigned delegation that [`Courier`] does.
 //!
 //! What remains: trust anchors are keys, not DS records, and are not rolled over by RFC 5011. That a wildcard has no
 //! records of some type is called secure in zones with opt-out, where RFC 5155 §9.2 wants insecure. And a zone that hashes in
@@ -12,6 +13,7 @@
 
 use crate::cache::Cache;
 use crate::exchange::Want;
+use crate::nsec3::Nsec3;
 use crate::reply::{Path, Step, Vouch, bogus, failed, read, read_unproved, wire_name, wire_type};
 use crate::settings::SettingsError;
 use crate::stub::Stub;
@@ -46,6 +48,8 @@ const MEMORY_TTL_MAX: Duration = Duration::from_secs(300);
 const DENIALS_MAX: usize = 64;
 /// Verdicts about sets of records that the validator remembers; it would keep a million.
 const VERDICTS_MAX: usize = 8_000;
+/// Those that are remembered by the way.
+const VERDICTS_OF_ONE_PROOF_MAX: usize = 64;
 
 tokio::task_local! {
     /// The proof that the validator works on in this task.
@@ -85,8 +89,9 @@ impl Validator {
             }
         };
         let memory: Memory = Arc::new(Mutex::new(Cache::new(MEMORY_ENTRIES_MAX)));
-        let courier = Courier { stub, memory: memory.clone() };
-        let handle = DnssecDnsHandle::with_trust_anchor(courier, Arc::new(anchors));
+        let anchors = Arc::new(anchors);
+        let courier = Courier { stub, memory: memory.clone(), anchors: anchors.clone() };
+        let handle = DnssecDnsHandle::with_trust_anchor(courier, anchors);
         Ok(Validator { handle: handle.validation_cache_size(VERDICTS_MAX), memory, anchored })
     }
 
@@ -162,6 +167,7 @@ type Memory = Arc<Mutex<Cache<(rr::LowerName, rr::RecordType), Arc<Message>>>>;
 struct Courier {
     stub: Arc<Stub>,
     memory: Memory,
+    anchors: Arc<TrustAnchors>,
 }
 
 impl DnsHandle for Courier {
@@ -194,9 +200,35 @@ impl Courier {
             }
             NetError::Msg(failure.to_string())
         })?;
-        let message = prune(reply.message, query).ok_or(NetError::Message("a reply with too many denials"))?;
+        let mut message = prune(reply.message, query).ok_or(NetError::Message("a reply with too many denials"))?;
+        if key.1 == rr::RecordType::DS {
+            self.leave_out_foreign_opt_out(&mut message, query.name()).await;
+        }
         self.remember(key, &message, reply.octets.len());
         Ok(DnsResponse::from_message(message)?)
+    }
+
+    /// Leaves out of the denial of a DS record what zones above the delegation's own say of unsigned delegations of theirs.
+    ///
+    /// The validator takes for insecure whatever a zone that opts out covers by a hash, however far below (RFC 5155 §8.6 wants
+    /// the closest encloser proved as well). So anybody could give out a name in a signed zone for an unsigned delegation of
+    /// the zone above (V43). What tells the two apart: between the zone that speaks and the delegation no other is signed.
+    async fn leave_out_foreign_opt_out(&self, message: &mut Message, delegation: &rr::Name) {
+        let speakers = message.authorities.iter().filter_map(Nsec3::of).filter(|nsec3| nsec3.opts_out());
+        let Some(highest) = speakers.map(|nsec3| nsec3.zone).min_by_key(rr::Name::num_labels) else { return };
+        let handle = DnssecDnsHandle::with_trust_anchor(self.clone(), self.anchors.clone());
+        let handle = handle.validation_cache_size(VERDICTS_OF_ONE_PROOF_MAX);
+        let upwards = successors(Some(delegation.base_name()), |name| Some(name.base_name()));
+        let between: Vec<rr::Name> = upwards.take_while(|name| *name != highest && highest.zone_of(name)).collect();
+        // From above, so that what the lower ones need is remembered.
+        for name in between.iter().rev() {
+            let found = handle.lookup(Query::query(name.clone(), rr::RecordType::DS), options()).first_answer().await;
+            let is_unsigned = found.is_ok_and(|found| found.answers.is_empty());
+            let is_from_above = |record: &rr::Record| {
+                Nsec3::of(record).is_some_and(|nsec3| nsec3.zone != *name && nsec3.zone.zone_of(name))
+            };
+            message.authorities.retain(|record| is_unsigned || !is_from_above(record));
+        }
     }
 
     fn recall(&self, key: &(rr::LowerName, rr::RecordType)) -> Option<Arc<Message>> {

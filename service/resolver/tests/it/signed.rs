@@ -1,11 +1,11 @@
 //! A signed zone, `example.test`, with an unsigned one, `plain.example.test`, below it, as a recursive server that does
-//! not validate would give them; and `other.test`, signed as well, of which there is nothing but what it could deny. Keys are
-//! made anew for each test.
+//! not validate would give them; and `other.test` and `test`, signed as well, of which there is little but what they could
+//! deny. Keys are made anew for each test.
 
 use crate::server::*;
 use hickory_proto::dnssec::crypto::EcdsaSigningKey;
-use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, NSEC, NSEC3, RRSIG, SigInput};
-use hickory_proto::dnssec::{Algorithm, Nsec3HashAlgorithm, SigningKey, TBS};
+use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, NSEC, NSEC3, RRSIG, SigInput};
+use hickory_proto::dnssec::{Algorithm, DigestType, Nsec3HashAlgorithm, SigningKey, TBS};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{NS, NULL, TLSA, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -32,6 +32,21 @@ pub enum Harm {
     NoDenial,
 }
 
+/// What an NSEC3 record says of a name.
+#[derive(Debug, Clone, Copy)]
+pub enum Says {
+    /// It exists, without records.
+    Exists(&'static str),
+    Denied(&'static str),
+}
+
+/// How a zone makes its NSEC3 records.
+#[derive(Debug, Clone, Copy)]
+pub struct Hashing {
+    pub iterations: u16,
+    pub opts_out: bool,
+}
+
 impl Signed {
     pub fn new() -> Signed {
         let algorithm = Algorithm::ECDSAP256SHA256;
@@ -39,6 +54,8 @@ impl Signed {
         let key = Box::new(EcdsaSigningKey::from_pkcs8(&pkcs8, algorithm).unwrap());
         let dnskey = DNSKEY::from_key(&key.to_public_key().unwrap());
         let of = |owner: &str, data| Record::from_rdata(wire(owner), 300, data);
+        let digest = dnskey.to_digest(&wire("example.test."), DigestType::SHA256).unwrap().as_ref().to_vec();
+        let ds = DS::new(dnskey.calculate_key_tag().unwrap(), algorithm, DigestType::SHA256, digest);
         let pin = TLSA::new(3.into(), 1.into(), 1.into(), vec![7; 32]);
         let records = vec![
             soa("example.test.", 300, 100),
@@ -62,6 +79,9 @@ impl Signed {
             of("host.plain.example.test.", RData::TXT(TXT::new(vec!["x".to_owned()]))),
             soa("other.test.", 300, 100),
             of("other.test.", RData::DNSSEC(DNSSECRData::DNSKEY(dnskey.clone()))),
+            soa("test.", 300, 100),
+            of("test.", RData::DNSSEC(DNSSECRData::DNSKEY(dnskey.clone()))),
+            of("example.test.", RData::DNSSEC(DNSSECRData::DS(ds))),
         ];
         Signed { key, dnskey, records, harm: usual_harm }
     }
@@ -72,25 +92,51 @@ impl Signed {
     }
 
     pub fn anchor(&self) -> String {
-        ["example.test.", "other.test."].map(|zone| format!("{zone} 300 IN DNSKEY {}\n", self.dnskey)).concat()
+        ["example.test.", "other.test."].map(|zone| self.anchor_of(zone)).concat()
+    }
+
+    pub fn anchor_of(&self, zone: &str) -> String {
+        format!("{zone} 300 IN DNSKEY {}\n", self.dnskey)
+    }
+
+    /// The SOA record of a zone.
+    pub fn soa_of(&self, zone: &str) -> Vec<Record> {
+        self.signed(&self.set(&wire(zone), RecordType::SOA), &wire(zone), &wire(zone))
+    }
+
+    /// An NSEC3 record of a zone, well signed.
+    pub fn nsec3(&self, zone: &str, says: Says, hashing: Hashing) -> Vec<Record> {
+        let Hashing { iterations, opts_out } = hashing;
+        let (name, before) = match says {
+            Says::Exists(name) => (name, 0),
+            Says::Denied(name) => (name, 1),
+        };
+        let hash = Nsec3HashAlgorithm::SHA1.hash(&[], &wire(name), iterations).unwrap().as_ref().to_vec();
+        // So narrow that it is about this name and no other; the test's names have hashes that make it easy.
+        let beside = |by: i8| {
+            let (last, others) = hash.split_last().unwrap();
+            [others, &[last.checked_add_signed(by).unwrap()]].concat()
+        };
+        let nsec3 = |next| NSEC3::new(Nsec3HashAlgorithm::SHA1, opts_out, iterations, Vec::new(), next, []);
+        let label = nsec3(beside(-before)).next_hashed_owner_name_base32().unwrap().to_string();
+        let owner = wire(&format!("{label}.{zone}"));
+        let nsec3 = Record::from_rdata(owner.clone(), 100, RData::DNSSEC(DNSSECRData::NSEC3(nsec3(beside(1)))));
+        self.signed(&[nsec3], &owner, &owner)
     }
 
     /// What a zone of its own denies, with so many rounds of hashing: well signed, and about nothing here.
     pub fn denials_of_other(&self, iterations: u16) -> Vec<Record> {
-        let apex = wire("other.test.");
-        let owner = wire("0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.other.test.");
-        let nsec3 = NSEC3::new(Nsec3HashAlgorithm::SHA1, false, iterations, Vec::new(), vec![7; 20], [RecordType::A]);
-        let nsec3 = Record::from_rdata(owner.clone(), 100, RData::DNSSEC(DNSSECRData::NSEC3(nsec3)));
-        let mut denials = self.signed(&self.set(&apex, RecordType::SOA), &apex, &apex);
-        denials.extend(self.signed(&[nsec3], &owner, &owner));
-        denials
+        let denied = self.nsec3("other.test.", Says::Denied("nx.other.test."), Hashing { iterations, opts_out: false });
+        [self.soa_of("other.test."), denied].concat()
     }
 
     /// The reply to a question.
     pub fn reply(&self, asked: &Asked) -> Message {
         let mut reply = asked.reply();
         let mut owner = asked.message.queries[0].name().to_lowercase();
-        if !["example.test.", "other.test."].iter().any(|zone| wire(zone).zone_of(&owner)) {
+        if !["example.test.", "other.test."].iter().any(|zone| wire(zone).zone_of(&owner))
+            && (asked.name().as_str(), asked.kind()) != ("test.", RecordType::DNSKEY)
+        {
             return asked.refuse(ResponseCode::NXDomain);
         }
         for _ in 0..4 {
@@ -210,7 +256,10 @@ impl Signed {
             sig_expiration: expiration.into(),
             sig_inception: (now - 2 * DAY).into(),
             key_tag: self.dnskey.calculate_key_tag().unwrap(),
-            signer_name: source.trim_to(2),
+            signer_name: match kind {
+                RecordType::DS | RecordType::NSEC3 => source.base_name(),
+                _ => source.trim_to(2),
+            },
         };
         let tbs = TBS::from_input(owner, DNSClass::IN, &input, out.iter()).unwrap();
         let mut signature = self.key.sign(&tbs).unwrap();

@@ -1,7 +1,7 @@
 //! Validation of our own.
 
 use crate::server::*;
-use crate::signed::{Harm, Signed};
+use crate::signed::{Harm, Hashing, Says, Signed};
 use dns::{Failure, Found, Lookup, Record, RecordType, Security};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr;
@@ -176,6 +176,114 @@ async fn v43_another_signed_zone_does_not_speak_for_this_one() {
             let outcome = find(&resolver, text, kind).await;
             assert!(matches!(outcome, Err(Failure::Bogus(_))), "{iterations} {text}: {outcome:?}");
         }
+    }
+}
+
+/// RFC 9276 §3.2, RFC 5155 §9.2: what a zone's own NSEC3 records are worth for what they deny.
+#[tokio::test]
+async fn what_is_denied_by_a_hash() {
+    for (iterations, opts_out, expected) in [
+        (1, false, Some(Security::Secure)),
+        (100, false, Some(Security::Secure)),
+        (1, true, Some(Security::Insecure)),
+        (150, false, Some(Security::Insecure)),
+        (600, false, None),
+    ] {
+        let signed = Signed::new();
+        let settings = Settings { mode: Mode::Validating, trust_anchors: Some(signed.anchor()), ..settings() };
+        let server = Server::start(move |asked: &Asked| {
+            let mut reply = signed.reply(asked);
+            let nsec3 = |says| signed.nsec3("example.test.", says, Hashing { iterations, opts_out });
+            match asked.name().as_str() {
+                "nx.example.test." => {
+                    let (encloser, wildcard) = (Says::Exists("example.test."), Says::Denied("*.example.test."));
+                    let denied = [encloser, Says::Denied("nx.example.test."), wildcard].map(nsec3).concat();
+                    reply.authorities = [signed.soa_of("example.test."), denied].concat();
+                }
+                "a.wild.example.test." => reply.authorities = nsec3(Says::Denied("a.wild.example.test.")),
+                _ => {}
+            }
+            reply
+        })
+        .await;
+        let resolver = server.resolver_with(settings);
+        for (text, records) in [("nx.example.test", 0), ("a.wild.example.test", 1)] {
+            match (find(&resolver, text, RecordType::A).await, expected) {
+                (Ok(found), Some(security)) => {
+                    assert_eq!((found.security, found.records.len()), (security, records), "{iterations} {text}");
+                }
+                (Err(Failure::Bogus(_)), None) => {}
+                (outcome, _) => panic!("{iterations} {opts_out} {text}: {outcome:?}"),
+            }
+        }
+    }
+}
+
+/// RFC 4035 §5.3.4: another zone says nothing of the names that a wildcard is not for, even if it is above.
+#[tokio::test]
+async fn v43_a_wildcard_needs_the_denial_of_its_own_zone() {
+    for zone in ["test.", "example.test."] {
+        let signed = Signed::new();
+        let anchors = signed.anchor() + &signed.anchor_of("test.");
+        let settings = Settings { mode: Mode::Validating, trust_anchors: Some(anchors), ..settings() };
+        let server = Server::start(move |asked: &Asked| {
+            let mut reply = signed.reply(asked);
+            if asked.name() == "a.wild.example.test." {
+                let hashing = Hashing { iterations: 0, opts_out: false };
+                let denied = signed.nsec3(zone, Says::Denied("a.wild.example.test."), hashing);
+                let other = signed.nsec3("example.test.", Says::Exists("example.test."), hashing);
+                reply.authorities = [denied, other].concat();
+            }
+            reply
+        })
+        .await;
+        let outcome = find(&server.resolver_with(settings), "a.wild.example.test", RecordType::A).await;
+        match zone {
+            "test." => assert!(matches!(outcome, Err(Failure::Bogus(_))), "{outcome:?}"),
+            _ => assert_eq!(shape(outcome), (Security::Secure, true, 1)),
+        }
+    }
+}
+
+/// RFC 5155 §8.6: a zone that opts out leaves unsigned delegations of its own unproved, not those of signed zones below.
+#[tokio::test]
+async fn v43_opt_out_of_a_zone_above_opens_no_signed_one() {
+    let signed = Signed::new();
+    let anchors = signed.anchor() + &signed.anchor_of("test.");
+    let settings = Settings { mode: Mode::Validating, trust_anchors: Some(anchors), ..settings() };
+    // Addresses without signatures, at names that pass for unsigned delegations.
+    let server = Server::start(move |asked: &Asked| {
+        let denial = |says| {
+            let mut reply = asked.reply();
+            let nsec3 = signed.nsec3("test.", says, Hashing { iterations: 0, opts_out: true });
+            reply.add_authorities(signed.soa_of("test.").into_iter().chain(nsec3));
+            reply
+        };
+        let name = asked.name();
+        match (name.as_str(), asked.kind()) {
+            (_, rr::RecordType::A) => asked.address(9),
+            (_, rr::RecordType::NS) => {
+                let mut reply = asked.reply();
+                let server = rr::RData::NS(rr::rdata::NS(wire("ns.evil.test.")));
+                reply.add_answer(rr::Record::from_rdata(wire(&name), 300, server));
+                reply
+            }
+            ("mx.example.test.", rr::RecordType::DS) => denial(Says::Denied("mx.example.test.")),
+            ("a.mx.example.test.", rr::RecordType::DS) => denial(Says::Denied("a.mx.example.test.")),
+            ("open.test.", rr::RecordType::DS) => denial(Says::Denied("open.test.")),
+            ("open.co.test.", rr::RecordType::DS) => denial(Says::Denied("open.co.test.")),
+            ("co.test.", rr::RecordType::DS) => denial(Says::Exists("co.test.")),
+            _ => signed.reply(asked),
+        }
+    })
+    .await;
+    let resolver = server.resolver_with(settings);
+    for text in ["open.test", "open.co.test"] {
+        assert_eq!(shape(find(&resolver, text, RecordType::A).await), (Security::Insecure, true, 1), "{text}");
+    }
+    for text in ["mx.example.test", "a.mx.example.test"] {
+        let outcome = find(&resolver, text, RecordType::A).await;
+        assert!(matches!(outcome, Err(Failure::Bogus(_))), "{text}: {outcome:?}");
     }
 }
 
