@@ -229,10 +229,12 @@ impl Reporter {
 
     /// A report has the null reverse-path, and no report is made of it (RFC 3461 §6.1).
     fn plan(&self, id: QueueId, message: &QueuedMessage, routes: Vec<Route>, staged: &Staged) -> deliver::Plan {
-        let envelope = Envelope { eight_bit: true, ..Envelope::new(ReversePath::Null) };
         let ReversePath::Address(to) = &message.envelope.reverse_path else {
             return deliver::Plan { commit: Commit::default(), queued: None };
         };
+        // RFC 6531 §3.4: the report's header section names whom it is for, wherever their aliases lead.
+        let smtputf8 = to.needs_utf8();
+        let envelope = Envelope { eight_bit: true, smtputf8, ..Envelope::new(ReversePath::Null) };
         let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(to.clone()) };
         let destined: Vec<Destined> =
             routes.into_iter().map(|route| Destined { recipient: recipient.clone(), route, via: None }).collect();

@@ -173,6 +173,19 @@ async fn a_reverse_path_that_leads_in_a_circle_is_told_nothing() {
     assert!(story.contains("leads in a circle") && story.contains("report: None"), "{story}");
 }
 
+/// RFC 6531 §3.4: only a report whose header section names an address beyond ASCII is sent with SMTPUTF8.
+#[tokio::test]
+async fn a_report_is_sent_with_smtputf8_where_its_own_header_needs_it() {
+    let world = world();
+    for (from, needs_it) in [("\u{433}@elsewhere.example", true), ("you@elsewhere.example", false)] {
+        let message = world.queue(from, &["x@there.example"]).await;
+        world.tried(&message, &[(Outcome::Failed, 5)]).await;
+        let entries = world.store.queue_entries(Some((message.envelope.id, u32::MAX)), 9).await.unwrap();
+        let [report] = &entries[..] else { panic!("{entries:?}") };
+        assert_eq!(world.message(report.message).await.unwrap().envelope.smtputf8, needs_it, "{from}");
+    }
+}
+
 fn of(ids: &[QueueId]) -> Selection {
     Selection { messages: ids.iter().map(ToString::to_string).collect(), ..Selection::default() }
 }
