@@ -92,7 +92,7 @@ impl Desk<'_> {
             self.findings.push(alias.differs(Error, cause).with_found(&found.records));
         }
         let are_secure = self.host_addresses().await;
-        let ours: Vec<IpAddr> = facts.senders(&self.addresses).collect();
+        let ours = facts.senders(&self.addresses);
         for address in &ours {
             self.reverse(*address).await;
         }
@@ -183,7 +183,7 @@ impl Desk<'_> {
         let Some(found) = self.found(subject, severity).await else { return };
         let senders: Vec<IpAddr> = match self.facts.has_smarthost {
             true => Vec::new(),
-            false => self.facts.senders(&self.addresses).collect(),
+            false => self.facts.senders(&self.addresses),
         };
         let texts: Vec<String> = self.wanted(subject).iter().filter_map(text_of).collect();
         let wanted = texts.iter().find(|text| text.starts_with("v=spf1")).map_or("", String::as_str);
@@ -428,6 +428,16 @@ mod tests {
             let findings = check(&facts(), &whole.replace(from, to), true);
             assert_eq!(wrong(&findings), [(name.to_owned(), status, severity)], "{from} -> {to}: {findings:#?}");
         }
+    }
+
+    /// P25: what no mail leaves from needs no name, and no place in SPF.
+    #[test]
+    fn r8_only_addresses_that_mail_leaves_from_are_looked_at() {
+        let facts = Facts { sources: vec!["198.51.100.7".parse().unwrap()], ..facts() };
+        let zone = zone_text(&facts).replace("5.113.0.203.in-addr.arpa PTR mx", "7.100.51.198.in-addr.arpa PTR out");
+        let zone = zone.replace("spf1 mx ip4", "spf1 -ip4:203.0.113.5 ip4") + "out.example.net A 198.51.100.7\n";
+        let expected = ("7.100.51.198.in-addr.arpa PTR".to_owned(), Differs, Warning);
+        assert_eq!(wrong(&check(&facts, &zone, true)), [expected], "another name than the one we greet with");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the records follow from: read from configuration, tables, certificates and keys.
 
+use crate::config::sending::AddressFamily;
 use crate::config::{CertificateSet, Config, Protocol, TlsMode};
 use anyhow::{Context, anyhow, bail};
 use directory::edit::Editor;
@@ -23,6 +24,8 @@ pub struct Facts {
     pub addresses: Vec<IpAddr>,
     /// Addresses that mail leaves from, where they are configured; see [`Facts::senders`].
     pub sources: Vec<IpAddr>,
+    /// The addresses of others that mail goes to.
+    pub family: AddressFamily,
     /// Whether mail leaves through somebody else's host.
     pub has_smarthost: bool,
     /// Keys that are shown on port 25, then those that will be.
@@ -119,6 +122,7 @@ impl Facts {
             host,
             addresses: own_addresses(config),
             sources: sources(config)?,
+            family: config.outbound.address_family,
             has_smarthost: !config.outbound.smarthost.is_empty(),
             tls_keys: tls_keys(config, wish.next_keys)?,
             services,
@@ -127,14 +131,16 @@ impl Facts {
         })
     }
 
-    /// Addresses that mail leaves from: those of the host name, and configured ones that are not among them.
-    pub fn senders<'a>(&'a self, of_host: &'a [IpAddr]) -> impl Iterator<Item = IpAddr> + 'a {
-        of_host.iter().copied().chain(self.further_sources(of_host))
-    }
-
-    /// Configured ones that are not among those of the host name.
-    pub fn further_sources<'a>(&'a self, of_host: &'a [IpAddr]) -> impl Iterator<Item = IpAddr> + 'a {
-        self.sources.iter().copied().filter(|source| !of_host.contains(source))
+    /// Addresses that mail leaves from: configured ones, and those of the host name where none of their family is.
+    pub fn senders(&self, of_host: &[IpAddr]) -> Vec<IpAddr> {
+        let has_source = |address: &IpAddr| self.sources.iter().any(|source| source.is_ipv4() == address.is_ipv4());
+        let is_used = |address: &IpAddr| match self.family {
+            AddressFamily::Both => true,
+            AddressFamily::Ipv4 => address.is_ipv4(),
+            AddressFamily::Ipv6 => address.is_ipv6(),
+        };
+        let of_host = of_host.iter().copied().filter(|address| !has_source(address));
+        of_host.chain(self.sources.iter().copied()).filter(is_used).collect()
     }
 }
 
@@ -341,14 +347,22 @@ mod tests {
     }
 
     #[test]
-    fn no_mail_leaves_from_the_address_that_the_system_chooses_for() {
+    fn mail_leaves_from_what_is_configured_else_from_the_host() {
         let mut config = Config::default();
         config.outbound.source_addresses = ["0.0.0.0", "::", "203.0.113.9"].map(str::to_owned).to_vec();
         let other: IpAddr = "203.0.113.9".parse().unwrap();
         assert_eq!(sources(&config).unwrap(), [other]);
-        let host: [IpAddr; 1] = ["203.0.113.5".parse().unwrap()];
-        let facts = Facts { sources: vec![other, host[0]], ..super::super::testing::facts() };
-        assert_eq!(facts.senders(&host).collect::<Vec<_>>(), [host[0], other]);
+        let host: [IpAddr; 2] = ["203.0.113.5", "2001:db8::5"].map(|text| text.parse().unwrap());
+        for (sources, family, expected) in [
+            (vec![], AddressFamily::Both, host.to_vec()),
+            (vec![], AddressFamily::Ipv4, vec![host[0]]),
+            (vec![], AddressFamily::Ipv6, vec![host[1]]),
+            (vec![other], AddressFamily::Both, vec![host[1], other]),
+            (vec![other], AddressFamily::Ipv4, vec![other]),
+        ] {
+            let facts = Facts { sources, family, ..super::super::testing::facts() };
+            assert_eq!(facts.senders(&host), expected, "{:?} {family:?}", facts.sources);
+        }
     }
 
     #[test]

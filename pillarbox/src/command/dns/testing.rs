@@ -4,6 +4,7 @@ use super::ask::{Questions, ask};
 use super::facts::{DkimKey, Facts, Hosted, Service, TlsKey};
 use super::finding::Finding;
 use super::wanted::{self, Line};
+use crate::config::sending::AddressFamily;
 use directory::signing::State;
 use dns::{Name, Zone};
 use net::certificate::PublicHalf;
@@ -34,6 +35,7 @@ pub fn facts() -> Facts {
         host: name("mx.example.net"),
         addresses: vec!["203.0.113.5".parse().unwrap()],
         sources: Vec::new(),
+        family: AddressFamily::Both,
         has_smarthost: false,
         tls_keys: vec![key(1, false), key(2, false), key(3, true)],
         services: vec![

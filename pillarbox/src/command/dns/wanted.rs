@@ -233,7 +233,8 @@ pub fn host_spf(facts: &Facts) -> String {
 /// Addresses that mail leaves from and that are not those of the host name.
 fn further_sources(facts: &Facts) -> String {
     let term = |source: IpAddr| format!(" {}:{source}", if source.is_ipv4() { "ip4" } else { "ip6" });
-    facts.further_sources(&facts.addresses).map(term).collect()
+    let further = facts.sources.iter().filter(|source| !facts.addresses.contains(source));
+    further.copied().map(term).collect()
 }
 
 /// The record that announces the policy. Its id follows from the policy, so that it changes when the policy does.
