@@ -20,7 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// RFC 5321 §4.5.4: SMTP's port.
 const SMTP_PORT: u16 = 25;
 /// Octets of a message that are read where the configuration cannot be, which is all that bounds them then: the server says
-/// what it takes (RFC 1870 §6.1), and that may be more than our default.
+/// what it takes (RFC 1870 §4), and that may be more than our default.
 const MESSAGE_OCTETS_MAX: u64 = 1 << 30;
 
 /// The configuration file.
