@@ -12,8 +12,8 @@ mod sign;
 pub use copy::{Reading, stage_copy};
 pub use header::Submission;
 pub use plan::{
-    Accepted, Destined, Plan, QueueDoor, Queued, inbox_group, now, plan, reverse_address, wants_delay, wants_failure,
-    wants_success,
+    Accepted, Destined, Plan, QueueDoor, Queued, goes_at_once, inbox_group, now, plan, reverse_address, wants_delay,
+    wants_failure, wants_success,
 };
 pub use queue_id::QueueIds;
 pub use sign::Signer;
@@ -30,8 +30,8 @@ use store::{BodyWriter, MailStore, StagedBody, StoreError};
 
 /// What one message changes: an INBOX row for each account that the routes lead to, each account once (R66). All or
 /// nothing when `together`; then one reply can speak for all of them.
-pub fn commit(
-    routes: &[Route],
+pub fn commit<'a>(
+    routes: impl IntoIterator<Item = &'a Route>,
     body: BodyId,
     internal_date: InternalDate,
     directory: &Directory,
@@ -42,10 +42,10 @@ pub fn commit(
 }
 
 /// The accounts that routes lead to, each once, in the order they are first named.
-pub fn accounts(routes: &[Route]) -> Vec<&AccountName> {
+pub fn accounts<'a>(routes: impl IntoIterator<Item = &'a Route>) -> Vec<&'a AccountName> {
     let mut seen = std::collections::HashSet::new();
     routes
-        .iter()
+        .into_iter()
         .filter_map(|route| match route {
             Route::Mailbox(account) => seen.insert(account).then_some(account),
             Route::Relay(_) | Route::Outside(_) => None,
@@ -70,6 +70,7 @@ pub struct Intake {
     stages: Stages,
     signature: Option<Signature>,
     is_ascii: bool,
+    octets: u64,
     /// A second body with the same octets, for the archive.
     twin: Option<Box<dyn BodyWriter>>,
     /// The first failure of the store; once there is one, octets are thrown away.
@@ -93,7 +94,7 @@ impl Intake {
     /// Begins to take a message whose octets are kept as they are.
     pub fn verbatim(store: &dyn MailStore) -> Result<Intake, StoreError> {
         let (writer, scanner, stages) = (store.stage()?, Scanner::new(), Stages::none());
-        Ok(Intake { writer, scanner, stages, signature: None, is_ascii: true, twin: None, failure: None })
+        Ok(Intake { writer, scanner, stages, signature: None, is_ascii: true, octets: 0, twin: None, failure: None })
     }
 
     /// The same, to be signed at its end.
@@ -112,6 +113,7 @@ impl Intake {
             return;
         }
         let octets = self.stages.write(octets);
+        self.octets += octets.len() as u64;
         self.is_ascii &= octets.is_ascii();
         self.scanner.write(octets);
         if let Some(signature) = &mut self.signature {
@@ -123,6 +125,7 @@ impl Intake {
     /// Ends the octets: what the stages held back follows. The facts of the header section are known after this.
     pub fn complete(&mut self) -> &HeaderFacts {
         let octets = self.stages.finish();
+        self.octets += octets.len() as u64;
         self.is_ascii &= octets.is_ascii();
         self.scanner.write(octets);
         if let Some(signature) = &mut self.signature {
@@ -138,6 +141,11 @@ impl Intake {
     /// What the header section says of the message; after [`complete`](Self::complete).
     pub fn facts(&self) -> &HeaderFacts {
         self.scanner.facts()
+    }
+
+    /// The size without what is put in front; after [`complete`](Self::complete).
+    pub fn octets(&self) -> u64 {
+        self.octets
     }
 
     /// What the rules for header fields did; after [`complete`](Self::complete).

@@ -8,6 +8,7 @@ use mail::{
     MailboxName, MailboxRef, Notify, QueueChange, QueueId, QueueState, QueuedEnvelope, QueuedRecipient, Recipient,
     ReversePath, UnixMillis,
 };
+use std::collections::HashSet;
 
 /// A message that was accepted.
 #[derive(Debug, Clone)]
@@ -79,9 +80,7 @@ pub fn plan(
     internal_date: InternalDate,
     directory: &Directory,
 ) -> Plan {
-    let routes: Vec<Route> =
-        destined.iter().filter(|end| goes_at_once(&message, end)).map(|end| end.route.clone()).collect();
-    let mut commit = crate::commit(&routes, body, internal_date, directory, message.together);
+    let mut commit = crate::commit(at_once(&message, destined), body, internal_date, directory, message.together);
     let recipients = queued_recipients(&message, destined);
     commit.queue.push(QueueChange::Begin { message: message.id, discarded: 0, events: story(&message, destined) });
     let queued = (!recipients.is_empty()).then(|| {
@@ -106,23 +105,28 @@ pub fn inbox_group(account: &AccountName, body: BodyId, date: InternalDate, dire
     }
 }
 
-/// Whether a mailbox gets it in this commit. Whose sender wants to hear of the delivery goes through the queue, which writes
-/// the report.
-fn goes_at_once(message: &Accepted<'_>, end: &Destined) -> bool {
-    let is_mailbox = matches!(end.route, Route::Mailbox(_));
-    is_mailbox && message.hold.is_none() && !message.queue_all && !wants_success(&end.recipient)
+/// Whether a mailbox gets a message in the commit that accepts it, if nothing holds it. Whose sender wants to hear of the
+/// delivery goes through the queue, which writes the report, and the fields of a delivery too.
+pub fn goes_at_once(recipient: &Recipient, route: &Route) -> bool {
+    matches!(route, Route::Mailbox(_)) && !wants_success(recipient)
+}
+
+/// The ways that end in a mailbox in this commit.
+fn at_once<'a>(message: &Accepted<'_>, destined: &'a [Destined]) -> impl Iterator<Item = &'a Route> {
+    let is_open = message.hold.is_none() && !message.queue_all;
+    destined.iter().filter(move |end| is_open && goes_at_once(&end.recipient, &end.route)).map(|end| &end.route)
 }
 
 /// Those that do not end in a mailbox now: each address once.
 fn queued_recipients(message: &Accepted<'_>, destined: &[Destined]) -> Vec<QueuedRecipient> {
     let mut queued: Vec<QueuedRecipient> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    let at_once: Vec<&Route> = destined.iter().filter(|end| goes_at_once(message, end)).map(|end| &end.route).collect();
+    let mut seen = HashSet::new();
+    let at_once: HashSet<&Route> = at_once(message, destined).collect();
     for Destined { recipient, route, via } in destined {
         let address = match route {
             Route::Relay(address) | Route::Outside(address) => address.clone(),
             // R66: one copy, whatever else leads there.
-            Route::Mailbox(_) if at_once.contains(&route) => continue,
+            Route::Mailbox(_) if at_once.contains(route) => continue,
             // A mailbox is found again by the name of its account, or else by the address that led to it.
             Route::Mailbox(account) => Address::parse(account.as_str()).unwrap_or_else(|_| recipient.address.clone()),
         };
@@ -194,15 +198,12 @@ fn story(message: &Accepted<'_>, destined: &[Destined]) -> Vec<Event> {
         }
     }
     if message.together {
-        let at_once: Vec<Route> =
-            destined.iter().filter(|end| goes_at_once(message, end)).map(|end| end.route.clone()).collect();
-        for account in accounts(&at_once) {
+        for account in accounts(at_once(message, destined)) {
             let mailbox = MailboxName::inbox().as_str().to_owned();
             events.push(event(None, Happening::Stored { account: account.to_string(), mailbox }));
         }
     }
-    let leaves = destined.iter().any(|end| !goes_at_once(message, end));
-    if leaves {
+    if at_once(message, destined).count() < destined.len() {
         events.push(event(None, Happening::Queued));
     }
     events

@@ -2,11 +2,11 @@
 
 use crate::refusal::{Decider, Refusal};
 use crate::{Desk, SubmissionRules, arrival, now, peer_text, reply};
-use deliver::{Accepted, Destined, Intake, Plan, Queued, Staged, reverse_address};
+use deliver::{Accepted, Destined, Intake, Plan, Queued, Staged, goes_at_once, reverse_address};
 use directory::Route;
 use mail::{
     AccountName, Address, ChangeError, Commit, Domain, Envelope, Event, Happening, Notify, QueueChange, QueueId,
-    Recipient, Reply,
+    Recipient, Reply, ReversePath,
 };
 use message::header_rules::{self, Verdict};
 use message::scan::HeaderFacts;
@@ -14,6 +14,7 @@ use message::submission::{Demands, Given};
 use message::trace::{self, ReceivedFacts, Transmission};
 use policy::Effect;
 use smtp_proto::question::{Client, Greeting, Role};
+use std::collections::HashMap;
 use store::StagedBody;
 
 impl Desk {
@@ -24,19 +25,21 @@ impl Desk {
         let id = self.house.queue_ids.next();
         let message = Message { id, client, envelope, taken: &taken };
         let hops = self.intake.as_mut().map(|intake| intake.complete().received).unwrap_or_default();
-        let refused = |refusal: Refusal| (0..count).map(|_| Err(refusal.clone())).collect();
-        let outcomes: Vec<Result<Reply, Refusal>> = match (self.intake.take(), client.role) {
-            (None, _) => refused(Decider::Store.refuses(reply::local_error())),
+        let Ending { outcomes, fates } = match (self.intake.take(), client.role) {
+            (None, _) => Ending::refused(count, &Decider::Store.refuses(reply::local_error())),
             (Some(_), _) if hops > self.house.hops_max => {
-                refused(Decider::Limit("Received fields").refuses(reply::too_many_hops()))
+                Ending::refused(count, &Decider::Limit("Received fields").refuses(reply::too_many_hops()))
             }
             (Some(intake), Role::Lmtp) => self.deliver_each(message, intake).await,
-            (Some(intake), Role::Mx | Role::Submission) => vec![self.deliver_all(message, intake).await],
+            (Some(intake), Role::Mx | Role::Submission) => match self.deliver_all(message, intake).await {
+                Ok(fates) => Ending { outcomes: vec![Ok(reply::queued(id))], fates },
+                Err(refusal) => Ending::refused(count, &refusal),
+            },
         };
         self.tell_of_outcomes(message, &outcomes);
         let replies: Vec<Reply> =
             outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|refusal| refusal.reply)).collect();
-        self.log_outcome(message, &replies);
+        self.log_outcome(message, &replies, &fates);
         replies
     }
 
@@ -54,16 +57,15 @@ impl Desk {
     }
 
     /// SMTP: one reply speaks for all recipients, so the commit is all or nothing.
-    async fn deliver_all(&self, message: Message<'_>, intake: Intake) -> Result<Reply, Refusal> {
+    async fn deliver_all(&self, message: Message<'_>, intake: Intake) -> Result<Vec<Fate>, Refusal> {
         if let Some(rule) = message.discarded_by() {
             return self.discard(&message, rule).await;
         }
-        let (plan, archived, octets) = match self.plan(&message, intake)? {
-            Outcome::Planned(plan, archived, octets) => (*plan, archived, octets),
+        let planned = match self.plan(&message, intake).await? {
+            Outcome::Planned(planned) => *planned,
             Outcome::Discarded(rule) => return self.discard(&message, &rule).await,
         };
-        let Plan { commit, queued } = plan;
-        self.room_for_queued(&message, queued.as_ref(), octets.0.body.octets).await?;
+        let Planned { plan: Plan { commit, queued }, archived, fates, staged: _staged, twin: _twin, .. } = planned;
         let accounts: Vec<AccountName> = commit.groups.iter().map(|group| group.account.clone()).collect();
         let outcomes = match self.house.store.commit(commit).await {
             Ok(outcomes) => outcomes,
@@ -79,37 +81,33 @@ impl Desk {
         for queued in queued.into_iter().chain(archived) {
             self.house.queue.queued(queued);
         }
-        Ok(reply::queued(message.id))
+        Ok(fates)
     }
 
     /// What goes to a mailbox of ours through the queue, because its sender wants to hear of the delivery, must fit like
-    /// anything else: no stranger fills the queue with what its mailbox does not take.
-    async fn room_for_queued(
-        &self,
-        message: &Message<'_>,
-        queued: Option<&Queued>,
-        octets: u64,
-    ) -> Result<(), Refusal> {
-        let envelope = Envelope { declared_size_octets: Some(octets), ..Envelope::new(mail::ReversePath::Null) };
-        for queued in queued.iter().flat_map(|queued| &queued.recipients) {
-            let address = &queued.recipient.address;
-            let account = AccountName::parse(&address.key()).filter(|account| self.house.directory.receives(account));
-            let (Some(account), mail::QueueState::Waiting(_)) = (account, queued.state) else { continue };
-            match self.house.policy.has_room(&account, &envelope).await {
-                Some(true) => {}
-                Some(false) => {
-                    let named = queued.via.as_ref().unwrap_or(address);
-                    return Err(Decider::Quota(account).refuses(reply::quota_exceeded(named)));
-                }
-                None => return Err(self.store_failed(message.id, &store::StoreError::Closed)),
+    /// anything else: no stranger fills the queue with what its mailbox does not take. Gives the recipients for whom there
+    /// is no room, in order.
+    async fn without_room(&self, destined: &[Destined], octets: u64) -> Vec<(Address, Refusal)> {
+        let envelope = Envelope { declared_size_octets: Some(octets), ..Envelope::new(ReversePath::Null) };
+        let mut refused = Vec::new();
+        for Destined { recipient, route, via } in destined {
+            let Route::Mailbox(account) = route else { continue };
+            if goes_at_once(recipient, route) {
+                continue;
             }
+            let named = via.as_ref().unwrap_or(&recipient.address);
+            let refusal = match self.house.policy.has_room(account, &envelope).await {
+                Some(true) => continue,
+                Some(false) => Decider::Quota(account.clone()).refuses(reply::quota_exceeded(named)),
+                None => Decider::Store.refuses(reply::local_error()),
+            };
+            refused.push((named.clone(), refusal));
         }
-        Ok(())
+        refused
     }
 
     /// R113: accepted, and thrown away by a rule that its story names.
-    async fn discard(&self, message: &Message<'_>, rule: &str) -> Result<Reply, Refusal> {
-        tracing::info!(queue_id = %message.id, rule, "discarded");
+    async fn discard(&self, message: &Message<'_>, rule: &str) -> Result<Vec<Fate>, Refusal> {
         let at = deliver::now();
         let event = |what| Event { at, recipient: None, what };
         let received = Happening::Received(arrival(&self.house, message.client, message.envelope));
@@ -117,7 +115,10 @@ impl Desk {
         let discarded = message.envelope.recipients.len() as u32;
         let queue = vec![QueueChange::Begin { message: message.id, discarded, events }];
         match self.house.store.commit(Commit { queue, ..Commit::default() }).await {
-            Ok(_) => Ok(reply::queued(message.id)),
+            Ok(_) => {
+                tracing::info!(queue_id = %message.id, rule, "discarded");
+                Ok(vec![Fate::Discarded; message.envelope.recipients.len()])
+            }
             Err(error) => Err(self.store_failed(message.id, &error)),
         }
     }
@@ -139,46 +140,50 @@ impl Desk {
     }
 
     /// LMTP: each recipient has its own reply; the body is stored once all the same.
-    async fn deliver_each(&self, message: Message<'_>, intake: Intake) -> Vec<Result<Reply, Refusal>> {
+    async fn deliver_each(&self, message: Message<'_>, intake: Intake) -> Ending {
         let count = message.taken.len();
-        let (plan, octets) = match self.plan(&message, intake) {
-            Ok(Outcome::Planned(plan, _, octets)) => (*plan, octets),
+        let planned = match self.plan(&message, intake).await {
+            Ok(Outcome::Planned(planned)) => *planned,
             // Rules for submitted mail do not hold for LMTP.
-            Ok(Outcome::Discarded(_)) => return vec![Err(Decider::Lmtp.refuses(reply::local_error())); count],
-            Err(refusal) => return vec![Err(refusal); count],
+            Ok(Outcome::Discarded(_)) => return Ending::refused(count, &Decider::Lmtp.refuses(reply::local_error())),
+            Err(refusal) => return Ending::refused(count, &refusal),
         };
-        let Plan { commit, queued } = plan;
+        let Planned { plan: Plan { commit, queued }, fates, refused, staged, twin, .. } = planned;
         let accounts: Vec<_> = commit.groups.iter().map(|group| group.account.clone()).collect();
         let outcomes = match self.house.store.commit(commit).await {
             Ok(outcomes) => outcomes,
-            Err(error) => return vec![Err(self.store_failed(message.id, &error)); count],
+            Err(error) => return Ending::refused(count, &self.store_failed(message.id, &error)),
         };
         if queued.is_some() || outcomes.iter().any(Result::is_ok) {
-            self.archive_later(&message, &octets).await;
+            self.archive_later(&message, &staged, twin.as_ref()).await;
         }
         if let Some(queued) = queued {
             self.house.queue.queued(queued);
         }
+        let failures = accounts.iter().zip(&outcomes).filter_map(|(account, outcome)| match outcome {
+            Ok(_) => None,
+            Err(error) => Some((account, error)),
+        });
+        let failures: HashMap<&AccountName, &ChangeError> = failures.collect();
         let failure_of = |route: &Route| match route {
-            Route::Mailbox(account) => {
-                let place = accounts.iter().position(|known| known == account)?;
-                Some((accounts.get(place)?, outcomes.get(place)?.as_ref().err()?))
-            }
+            Route::Mailbox(account) => failures.get_key_value(account),
             Route::Relay(_) | Route::Outside(_) => None,
         };
-        let recipients = message.envelope.recipients.iter().zip(message.taken);
-        recipients
-            .map(|(recipient, taken)| match taken.routes.iter().find_map(failure_of) {
-                Some((account, error)) => {
-                    Err(decider_of(account, error).refuses(reply::lmtp_change_error(&recipient.address, error)))
+        let outcome = |(recipient, taken): (&Recipient, &policy::Taken)| {
+            let address = &recipient.address;
+            match (refused.get(address), taken.routes.iter().find_map(failure_of)) {
+                (Some(refusal), _) => Err(refusal.clone()),
+                (None, Some((account, error))) => {
+                    Err(decider_of(account, error).refuses(reply::lmtp_change_error(address, error)))
                 }
-                None => Ok(reply::lmtp_saved(&recipient.address, message.id)),
-            })
-            .collect()
+                (None, None) => Ok(reply::lmtp_saved(address, message.id)),
+            }
+        };
+        Ending { outcomes: message.envelope.recipients.iter().zip(message.taken).map(outcome).collect(), fates }
     }
 
     /// The archive's copy of a message that somebody took, in a commit of its own.
-    async fn archive_later(&self, message: &Message<'_>, (staged, twin): &(Staged, Option<StagedBody>)) {
+    async fn archive_later(&self, message: &Message<'_>, staged: &Staged, twin: Option<&StagedBody>) {
         let Some(twin) = twin else { return };
         let mut commit = Commit::default();
         let Some(queued) = self.archived(message, twin, staged.is_ascii, &mut commit) else { return };
@@ -190,22 +195,32 @@ impl Desk {
     }
 
     /// Stages the message and works out what it changes.
-    fn plan(&self, message: &Message<'_>, mut intake: Intake) -> Result<Outcome, Refusal> {
+    async fn plan(&self, message: &Message<'_>, mut intake: Intake) -> Result<Outcome, Refusal> {
         let effects = message.effects();
         intake.complete();
         let text = self.text(message, &mut intake)?;
         if let Verdict::Discard(rule) = &text.verdict {
             return Ok(Outcome::Discarded(format!("header rules: {rule}")));
         }
-        let redirect = text.redirect.as_ref();
-        let destined = self.destined(message, &effects, redirect)?;
+        let mut ends = self.ends(message, &effects, text.redirect.as_ref())?;
         let rule_of = |effect: &&Effect| if let Effect::Hold(rule) = effect { Some(rule.clone()) } else { None };
         let hold = match &text.verdict {
             Verdict::Hold(rule) => Some(format!("header rules: {rule}")),
             _ => effects.iter().find_map(rule_of),
         };
-        let mut prefix = self.trace_fields(message, &effects, &destined, hold.is_some()).into_bytes();
-        prefix.extend_from_slice(&text.prefix);
+        let added = [self.added_fields(message, &effects).into_bytes(), text.prefix.clone()].concat();
+        let mut refused = Vec::new();
+        if hold.is_none() {
+            refused = self.without_room(&ends.destined, intake.octets() + added.len() as u64).await;
+        }
+        if message.client.role != Role::Lmtp
+            && let Some((_, refusal)) = refused.first()
+        {
+            return Err(refusal.clone());
+        }
+        let refused: HashMap<Address, Refusal> = refused.into_iter().collect();
+        ends.destined.retain(|end| !refused.contains_key(&end.recipient.address));
+        let prefix = [self.delivery_fields(message, &ends.destined, hold.is_some()).into_bytes(), added].concat();
         let archive_prefix = [self.archive_fields(message).into_bytes(), text.prefix].concat();
         let (staged, twin) =
             intake.finish_both(&prefix, &archive_prefix).map_err(|error| self.store_failed(message.id, &error))?;
@@ -226,7 +241,7 @@ impl Desk {
             events: [self.effect_events(message), text.events].concat(),
             together: message.client.role != Role::Lmtp,
         };
-        let mut plan = deliver::plan(accepted, &destined, staged.body.id, now(), &self.house.directory);
+        let mut plan = deliver::plan(accepted, &ends.destined, staged.body.id, now(), &self.house.directory);
         // The archive's copy has fields of ours in front.
         let is_ascii = staged.is_ascii && archive_prefix.is_ascii();
         // In LMTP it is not known yet whether anybody takes the message.
@@ -234,7 +249,13 @@ impl Desk {
             Some(twin) if message.client.role != Role::Lmtp => self.archived(message, twin, is_ascii, &mut plan.commit),
             _ => None,
         };
-        Ok(Outcome::Planned(Box::new(plan), archived, (staged, twin)))
+        let fate = |is_at_once: &bool| match (&hold, is_at_once) {
+            (Some(_), _) => Fate::Held,
+            (None, true) => Fate::Delivered,
+            (None, false) => Fate::Queued,
+        };
+        let fates = ends.at_once.iter().map(fate).collect();
+        Ok(Outcome::Planned(Box::new(Planned { plan, archived, fates, refused, staged, twin })))
     }
 
     /// R205: a copy goes through the queue in the same commit, so that it is neither lost nor in anybody's way.
@@ -247,7 +268,7 @@ impl Desk {
     ) -> Option<Queued> {
         let address = self.house.archive.as_ref()?;
         let envelope =
-            Envelope { eight_bit: true, smtputf8: message.envelope.smtputf8, ..Envelope::new(mail::ReversePath::Null) };
+            Envelope { eight_bit: true, smtputf8: message.envelope.smtputf8, ..Envelope::new(ReversePath::Null) };
         let arrival = mail::Arrival {
             listener: format!("archive copy of {}", message.id),
             to: vec![address.to_string()],
@@ -321,16 +342,17 @@ impl Desk {
         Ok(text)
     }
 
-    /// The author's domain, if the account may send as the author; else that of the reverse-path, which was checked. A
-    /// signature says that the domain stands by the message (V40).
+    /// The domain of the author, or else of the reverse-path, whichever the account may send as. A signature says that the
+    /// domain stands by the message (V40).
     fn signing_domain(&self, message: &Message<'_>, facts: &HeaderFacts) -> Option<Domain> {
+        let may_send = |address: &&Address| {
+            let path = ReversePath::Address((*address).clone());
+            message.client.account.as_ref().is_none_or(|account| self.house.directory.may_send_as(account, &path))
+        };
         let authors = message::submission::authors(facts, rules_for_signing()).ok();
-        let author = authors.and_then(|authors| authors.from.first().cloned()).filter(|author| {
-            let as_author = mail::ReversePath::Address(author.clone());
-            let may_send = |account| self.house.directory.may_send_as(account, &as_author);
-            message.client.account.as_ref().is_none_or(may_send)
-        });
-        author.as_ref().or(reverse_address(&message.envelope.reverse_path)).map(|address| address.domain.clone())
+        let author = authors.as_ref().and_then(|authors| authors.from.first());
+        let mut known = author.into_iter().chain(reverse_address(&message.envelope.reverse_path));
+        known.find(may_send).map(|address| address.domain.clone())
     }
 
     /// R103, V40, R138: one plain author, and the fields that are missing.
@@ -344,7 +366,7 @@ impl Desk {
         let authors = message::submission::authors(facts, rules.demands).map_err(refused)?;
         if let (true, Some(account)) = (rules.check_author, &message.client.account) {
             let owned = |address: &&Address| {
-                !self.house.directory.may_send_as(account, &mail::ReversePath::Address((*address).clone()))
+                !self.house.directory.may_send_as(account, &ReversePath::Address((*address).clone()))
             };
             if let Some(address) = authors.from.iter().find(owned) {
                 return Err(Decider::CheckAuthor.refuses(reply::author_not_owned(address, account)));
@@ -358,37 +380,31 @@ impl Desk {
     }
 
     /// The ends of all recipients' ways, with the effects of access tables applied.
-    fn destined(
-        &self,
-        message: &Message<'_>,
-        effects: &[&Effect],
-        by_header: Option<&Address>,
-    ) -> Result<Vec<Destined>, Refusal> {
+    fn ends(&self, message: &Message<'_>, effects: &[&Effect], by_header: Option<&Address>) -> Result<Ends, Refusal> {
+        let goes = |end: &Destined| goes_at_once(&end.recipient, &end.route);
         let redirect = effects.iter().find_map(|e| if let Effect::Redirect(to) = e { Some(to) } else { None });
         let redirect = redirect.or(by_header);
-        let mut destined = match redirect {
-            Some(address) => {
-                tracing::info!(queue_id = %message.id, to = %address, "redirected");
-                let instead_of = message.envelope.recipients.first();
-                self.sent_to(address, instead_of.and_then(|recipient| recipient.notify), instead_of)?
+        let recipients = &message.envelope.recipients;
+        let mut ends = Ends::default();
+        if let Some(address) = redirect {
+            tracing::info!(queue_id = %message.id, to = %address, "redirected");
+            let instead_of = recipients.first();
+            ends.destined = self.sent_to(address, instead_of.and_then(|recipient| recipient.notify), instead_of)?;
+            ends.at_once = vec![ends.destined.iter().all(goes); recipients.len()];
+        } else {
+            for (recipient, taken) in recipients.iter().zip(message.taken) {
+                let end = |route: &Route| Destined { recipient: recipient.clone(), route: route.clone(), via: None };
+                ends.destined.extend(taken.routes.iter().map(end));
+                ends.at_once.push(taken.routes.iter().all(|route| goes_at_once(recipient, route)));
             }
-            None => {
-                let recipients = message.envelope.recipients.iter().zip(message.taken);
-                let ends = recipients.flat_map(|(recipient, taken)| {
-                    let end =
-                        |route: &Route| Destined { recipient: recipient.clone(), route: route.clone(), via: None };
-                    taken.routes.iter().map(end)
-                });
-                ends.collect()
-            }
-        };
+        }
         for effect in effects {
             if let Effect::Copy(address) = effect {
                 // No report about a copy goes to the message's sender, who does not know of it.
-                destined.extend(self.sent_to(address, Some(Notify::Never), message.envelope.recipients.first())?);
+                ends.destined.extend(self.sent_to(address, Some(Notify::Never), recipients.first())?);
             }
         }
-        Ok(destined)
+        Ok(ends)
     }
 
     /// What access tables do with the message, for its story. What they hold or throw away is told of by itself.
@@ -425,22 +441,24 @@ impl Desk {
         Ok(routes.into_iter().map(end).collect())
     }
 
-    /// Return-Path, Delivered-To, added fields and our Received line, on top (R64, R105). What leaves this house carries
-    /// neither of the first two (RFC 5321 §4.4).
-    fn trace_fields(&self, message: &Message<'_>, effects: &[&Effect], destined: &[Destined], is_held: bool) -> String {
-        let envelope = message.envelope;
-        let routes: Vec<Route> = destined.iter().map(|destined| destined.route.clone()).collect();
-        let accounts = deliver::accounts(&routes);
-        let mut prefix = String::new();
-        let stays = routes.iter().all(|route| matches!(route, Route::Mailbox(_)));
-        if stays && !is_held {
-            prefix.push_str(&trace::return_path(&envelope.reverse_path));
-            if let [account] = accounts[..]
-                && let Ok(address) = Address::parse(account.as_str())
-            {
-                prefix.push_str(&trace::delivered_to(&address));
-            }
+    /// Return-Path and Delivered-To, on top (R64, R105). What leaves this house carries neither (RFC 5321 §4.4), and what
+    /// comes into a mailbox through the queue gets them there.
+    fn delivery_fields(&self, message: &Message<'_>, destined: &[Destined], is_held: bool) -> String {
+        if is_held || !destined.iter().all(|end| goes_at_once(&end.recipient, &end.route)) {
+            return String::new();
         }
+        let mut fields = trace::return_path(&message.envelope.reverse_path);
+        if let [account] = deliver::accounts(destined.iter().map(|end| &end.route))[..]
+            && let Ok(address) = Address::parse(account.as_str())
+        {
+            fields.push_str(&trace::delivered_to(&address));
+        }
+        fields
+    }
+
+    /// Fields that tables add, and our Received line (R64, R105).
+    fn added_fields(&self, message: &Message<'_>, effects: &[&Effect]) -> String {
+        let mut prefix = String::new();
         // One field, however many recipients it was found for.
         let mut added: Vec<&str> = Vec::new();
         for effect in effects {
@@ -495,17 +513,13 @@ impl Desk {
         Decider::Store.refuses(reply::to_store_error(error))
     }
 
-    fn log_outcome(&self, message: Message<'_>, replies: &[Reply]) {
+    fn log_outcome(&self, message: Message<'_>, replies: &[Reply], fates: &[Fate]) {
         let last = replies.len().saturating_sub(1);
-        for (index, (recipient, taken)) in message.envelope.recipients.iter().zip(message.taken).enumerate() {
+        for (index, recipient) in message.envelope.recipients.iter().enumerate() {
             let Some(reply) = replies.get(index.min(last)) else { continue };
-            let stays = taken.routes.iter().all(|route| matches!(route, Route::Mailbox(_)));
-            let outcome = match reply.code {
-                ..400 if message.discarded_by().is_some() => "discarded",
-                ..400 if message.is_held() => "held",
-                ..400 if !stays => "queued",
-                ..400 => "delivered",
-                400..500 => "deferred",
+            let outcome = match (reply.code, fates.get(index)) {
+                (..400, Some(fate)) => fate.name(),
+                (..500, _) => "deferred",
                 _ => "refused",
             };
             metrics::counter!("smtp_recipients_total", "listener" => self.house.listener.clone(), "outcome" => outcome)
@@ -554,12 +568,70 @@ fn decider_of(account: &AccountName, error: &ChangeError) -> Decider {
     }
 }
 
+/// How a message ends.
+struct Ending {
+    /// What is answered: once in SMTP, for each recipient in LMTP.
+    outcomes: Vec<Result<Reply, Refusal>>,
+    /// What was done for each recipient that was taken.
+    fates: Vec<Fate>,
+}
+
+impl Ending {
+    fn refused(count: usize, refusal: &Refusal) -> Ending {
+        Ending { outcomes: vec![Err(refusal.clone()); count], fates: Vec::new() }
+    }
+}
+
+/// What is done for a recipient that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Delivered,
+    Queued,
+    Held,
+    Discarded,
+}
+
+impl Fate {
+    /// Its name in log and metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Fate::Delivered => "delivered",
+            Fate::Queued => "queued",
+            Fate::Held => "held",
+            Fate::Discarded => "discarded",
+        }
+    }
+}
+
 /// What is to be done with a message.
 enum Outcome {
-    /// This, and a copy for the archive; the octets stay staged as long as they are held.
-    Planned(Box<Plan>, Option<Queued>, (Staged, Option<StagedBody>)),
+    /// This.
+    Planned(Box<Planned>),
     /// It is thrown away by this rule.
     Discarded(String),
+}
+
+/// A message that is ready to be committed.
+struct Planned {
+    plan: Plan,
+    /// A copy for the archive, in the same commit.
+    archived: Option<Queued>,
+    /// What is done for each recipient of the envelope.
+    fates: Vec<Fate>,
+    /// Recipients that are not in the plan, in LMTP.
+    refused: HashMap<Address, Refusal>,
+    /// The octets; staged as long as they are held.
+    staged: Staged,
+    /// The archive's.
+    twin: Option<StagedBody>,
+}
+
+/// The ends of all ways.
+#[derive(Default)]
+struct Ends {
+    destined: Vec<Destined>,
+    /// For each recipient of the envelope, whether all of its ways end in this commit.
+    at_once: Vec<bool>,
 }
 
 /// What became of a message's text.
@@ -598,10 +670,6 @@ impl<'a> Message<'a> {
             Effect::Discard(rule) => Some(rule.as_str()),
             Effect::Redirect(_) | Effect::Copy(_) | Effect::Hold(_) | Effect::Prepend(_) => None,
         })
-    }
-
-    fn is_held(&self) -> bool {
-        self.taken.iter().flat_map(|taken| &taken.effects).any(|effect| matches!(effect, Effect::Hold(_)))
     }
 }
 

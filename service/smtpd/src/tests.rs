@@ -3,7 +3,7 @@
 use super::*;
 use directory::Settings;
 use mail::{
-    AccountName, Change, Commit, Domain, FlagSet, Group, MailboxName, MailboxRef, PeerFacts, QueueState, Quota,
+    AccountName, Change, Commit, Domain, FlagSet, Group, MailboxName, MailboxRef, Notify, PeerFacts, QueueState, Quota,
     ReversePath, Secret, TlsFacts,
 };
 use net::Desk as _;
@@ -42,7 +42,7 @@ impl QueueDoor for Door {
 /// A house, and one session at its desk.
 struct World {
     door: Arc<Door>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     store: Arc<EmbeddedStore>,
     desk: Desk,
     client: Arc<Client>,
@@ -95,7 +95,7 @@ async fn world(role: Role) -> World {
     let peer = PeerFacts { peer: Some("192.0.2.1:40000".parse().unwrap()), local: None, tls: None };
     let client = Client { peer, role, greeting: Some((greeting, "client.example".into())), tls: None, account: None };
     World {
-        _folder: folder,
+        folder,
         store,
         door,
         desk: Desk::new(Arc::new(house)),
@@ -120,6 +120,11 @@ async fn fill(store: &EmbeddedStore, account: &str, octets: usize) {
 impl World {
     /// As a session does: MAIL, and those RCPT that are taken join the envelope. Gives their refusals.
     async fn open(&mut self, reverse_path: &str, recipients: &[&str]) -> Vec<String> {
+        self.open_for(reverse_path, recipients, None).await
+    }
+
+    /// The same, with NOTIFY.
+    async fn open_for(&mut self, reverse_path: &str, recipients: &[&str], notify: Option<Notify>) -> Vec<String> {
         let path = Address::parse(reverse_path).map_or(ReversePath::Null, ReversePath::Address);
         let declared = self.envelope.declared_size_octets;
         self.envelope = Arc::new(Envelope { declared_size_octets: declared, ..Envelope::new(path) });
@@ -127,7 +132,7 @@ impl World {
         assert_eq!(self.desk.answer(Question::Mail { client, envelope }).await, Answer::Verdict(Ok(())));
         let mut refusals = Vec::new();
         for text in recipients {
-            let recipient = Recipient::new(Address::parse(text).unwrap());
+            let recipient = Recipient { notify, ..Recipient::new(Address::parse(text).unwrap()) };
             let (client, envelope) = (self.client.clone(), self.envelope.clone());
             let question = Question::Recipient { client, envelope, recipient: recipient.clone() };
             match self.desk.answer(question).await {
@@ -159,8 +164,17 @@ impl World {
 
     /// What was queued last, if it is in the queue of the store: its recipients.
     async fn queued(&self) -> Vec<mail::QueuedRecipient> {
+        self.queued_message().await.recipients
+    }
+
+    async fn queued_message(&self) -> mail::QueuedMessage {
         let id = self.door.0.lock().unwrap().last().unwrap().envelope.id;
-        self.store.queued(id).await.unwrap().unwrap().recipients
+        self.store.queued(id).await.unwrap().unwrap()
+    }
+
+    /// The house, to be furnished otherwise.
+    fn house(&mut self) -> &mut House {
+        Arc::get_mut(&mut self.desk.house).unwrap()
     }
 
     /// What lies in an INBOX, oldest first.
@@ -409,4 +423,129 @@ async fn p1_refusals_are_told() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("no story of the refusal");
+}
+
+const ON_SUCCESS: Option<Notify> = Some(Notify::On { success: true, failure: true, delay: false });
+
+/// R63, R65: NOTIFY=SUCCESS leads through the queue, and not past the quota.
+#[tokio::test]
+async fn r65_lmtp_with_notify_success_is_held_to_the_quota() {
+    let mut world = world(Role::Lmtp).await;
+    let recipients = [BRIAN, "full@example.net", "both@example.net"];
+    assert_eq!(world.open_for("you@example.org", &recipients, ON_SUCCESS).await, [""; 0]);
+    let replies = world.text("\r\nb\r\n").await;
+    let full = |address| format!("552 5.2.2 <{address}> Quota exceeded (mailbox for user is full)");
+    assert!(replies[0].starts_with("250 2.0.0 <brian@example.net> "), "{replies:?}");
+    assert_eq!(replies[1..], [full("full@example.net"), full("both@example.net")]);
+    let queued: Vec<String> = world.queued().await.iter().map(|queued| queued.recipient.address.to_string()).collect();
+    assert_eq!(queued, [BRIAN]);
+    let audit = world.store.audit().await.unwrap();
+    assert!(audit.total.is_balanced() && audit.total.accepted == 1, "{audit:?}");
+}
+
+/// R64: what is delivered from the queue gets the fields of a delivery there, and only there.
+#[tokio::test]
+async fn r64_notify_success_leads_to_one_return_path() {
+    let mut world = world(Role::Mx).await;
+    world.open_for("you@example.org", &[BRIAN], ON_SUCCESS).await;
+    assert!(world.text("Subject: s\r\n\r\nb\r\n").await[0].starts_with("250 "));
+    let range = BodyRange { blob: world.queued_message().await.blob, start: 0, octets: u64::MAX };
+    let octets = world.store.read(vec![range]).await.unwrap().remove(0).unwrap();
+    assert!(octets.starts_with(b"Received: from client.example "), "{octets:?}");
+}
+
+/// R114: a mailbox that cannot be looked at is no reason to end the session.
+#[tokio::test]
+async fn r114_a_usage_that_cannot_be_read_is_a_local_error() {
+    for role in [Role::Mx, Role::Lmtp] {
+        let mut world = world(role).await;
+        let other = world.folder.path().join("other");
+        let other = Arc::new(EmbeddedStore::open(Options { sync: false, ..Options::new(other) }).unwrap());
+        let directory = world.house().directory.clone();
+        world.house().policy = Policy::new(directory, other.clone(), CheckName::GUIDE.to_vec());
+        assert_eq!(world.open_for("you@example.org", &[BRIAN], ON_SUCCESS).await, [""; 0]);
+        other.close().await.unwrap();
+        assert_eq!(world.text("\r\nb\r\n").await, [reply::local_error().to_string()]);
+    }
+}
+
+/// V40: a domain stands by a message only if the account may send as an address of it, whoever is named as the author.
+#[tokio::test]
+async fn v40_a_reverse_path_that_is_not_the_accounts_does_not_sign() {
+    use directory::signing::edit::{NewKey, SigningEditor};
+    use directory::signing::{Selector, Signing, State, read_key_file};
+    for (account, is_signed) in [(BRIAN, true), (NOT_BRIAN, false)] {
+        let mut world = world(Role::Submission).await;
+        let table = world.folder.path().join("dkim");
+        let key = (Selector::parse("s1").unwrap(), NewKey::Ed25519);
+        let domain = Domain::parse("example.net").unwrap();
+        SigningEditor::new(&table).add(&domain, State::Active, &[key]).unwrap();
+        let keys = Arc::new(Signing::open(&table, &read_key_file).unwrap());
+        let (directory, store) = (world.house().directory.clone(), world.store.clone());
+        world.house().policy = Policy::new(directory, store, Vec::new());
+        world.house().signer = Some(Arc::new(Signer { keys, recipe: Default::default() }));
+        let account = AccountName::parse(account);
+        world.client = Arc::new(Client { account, ..Client::clone(&world.client) });
+        assert_eq!(world.open(BRIAN, &[NOT_BRIAN]).await, [""; 0]);
+        assert!(world.text("From: x@other.example\r\n\r\nb\r\n").await[0].starts_with("250 "));
+        assert_eq!(world.inbox(NOT_BRIAN).await[0].contains("DKIM-Signature:"), is_signed);
+    }
+}
+
+/// Remembers what the lines of deliveries say of the outcome.
+#[derive(Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Outcome<'a>(&'a Log);
+        impl tracing::field::Visit for Outcome<'_> {
+            fn record_debug(&mut self, _: &tracing::field::Field, _: &dyn std::fmt::Debug) {}
+
+            fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+                if field.name() == "outcome" {
+                    self.0.0.lock().unwrap().push(value.to_owned());
+                }
+            }
+        }
+        event.record(&mut Outcome(self));
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// R113: the log tells what was done, whatever the recipient's own way would have been.
+#[tokio::test]
+async fn r113_the_log_tells_what_was_done() {
+    let mut world = world(Role::Mx).await;
+    let log = Arc::new(Log::default());
+    let _guard = tracing::subscriber::set_default(log.clone());
+    for (recipients, notify, outcomes) in [
+        (&[BRIAN, "x@example.com"][..], None, &["delivered", "queued"][..]),
+        (&[BRIAN], ON_SUCCESS, &["queued"]),
+        (&["lost@example.net"], None, &["queued"]),
+        (&["moved@example.net"], None, &["delivered"]),
+        (&["moved@example.net"], ON_SUCCESS, &["queued"]),
+        (&["gone@example.net", BRIAN], None, &["discarded", "discarded"]),
+        (&["kept@example.net", BRIAN], None, &["held", "held"]),
+    ] {
+        world.open_for("you@example.org", recipients, notify).await;
+        world.text("\r\nb\r\n").await;
+        assert_eq!(*log.0.lock().unwrap(), outcomes, "{recipients:?}");
+        log.0.lock().unwrap().clear();
+    }
 }
