@@ -60,6 +60,8 @@ pub struct Sending {
     pub queue: Arc<QueueManager>,
     /// Reports about TLS to other domains.
     pub tls_reports: Option<Arc<TlsReports>>,
+    /// What is remembered of MTA-STS policies; to be saved at the end.
+    pub policies: Option<Policies>,
     /// Looks up names.
     pub lookup: Arc<dyn Lookup>,
     /// Signs.
@@ -235,7 +237,7 @@ pub async fn furnish(
     let https = https(config, &lookup, &prepared.trust);
     let policies = config.outbound.mta_sts.then(|| policies(config, &lookup, https.clone()));
     let journal = config.outbound.tls_reports.then(|| tls_journal(config));
-    let mut relay = Relay::new(relay_settings(config)?, lookup.clone(), prepared.trust, policies);
+    let mut relay = Relay::new(relay_settings(config)?, lookup.clone(), prepared.trust, policies.clone());
     if let Some(journal) = &journal {
         relay = relay.observed_by(journal.clone());
     }
@@ -269,6 +271,7 @@ pub async fn furnish(
         queue_ids,
         queue,
         tls_reports,
+        policies,
         lookup,
         signer,
         srs: prepared.srs,
