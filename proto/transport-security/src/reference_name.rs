@@ -28,7 +28,8 @@ impl ReferenceName {
             Some(parent) => (true, parent),
             None => (false, presented),
         };
-        let Ok(presented) = Name::parse(presented) else { return false };
+        // RFC 5280 §4.2.1.6: the final dot is not written.
+        let Some(presented) = Name::parse(presented).ok().filter(|_| !presented.ends_with('.')) else { return false };
         if presented.is_root() || presented.as_str().contains('*') {
             return false;
         }
@@ -73,6 +74,8 @@ mod tests {
             ("mx1.example.com.evil.example", false, false),
             ("", false, false),
             ("mx1.example.com\0", false, false),
+            ("mx1.example.com.", false, false),
+            ("*.example.com.", false, false),
         ] {
             assert_eq!(host.fits(presented), fits_host, "{presented}");
             assert_eq!(below.fits(presented), fits_below, "{presented}");
