@@ -3,8 +3,12 @@
 
 #[path = "it/client.rs"]
 mod client;
+#[path = "it/corpus.rs"]
+mod corpus;
 #[path = "it/dialogues.rs"]
 mod dialogues;
+#[path = "it/hearing.rs"]
+mod hearing;
 #[path = "it/hostile.rs"]
 mod hostile;
 #[path = "it/house.rs"]
