@@ -88,32 +88,24 @@ impl Relay {
 
     /// Looks a host up, and decides how the way to it must be protected.
     async fn target(&self, hosts: &Hosts, place: &Place) -> Result<Target, Attempt> {
-        let (name, found) = match place {
-            Place::Address(address) => (None, vec![*address]),
-            Place::Socket(_) => (None, Vec::new()),
+        let (name, addresses, tlsa) = match place {
+            Place::Address(address) => (None, vec![*address], TlsaFinding::NotSought),
+            Place::Socket(_) => (None, Vec::new(), TlsaFinding::NotSought),
             Place::Host(name) => {
                 let found = addresses(&*self.lookup, name, self.settings.families).await;
                 let found = found.map_err(|failure| lookup_failed(name, &failure))?;
                 if found.records.is_empty() {
                     return Err(without_address(hosts, name, &found));
                 }
-                let decision = self.decide(hosts, Some(name), Some(&found)).await;
-                let addresses = first_of(found.records);
-                return Ok(Target { name: Some(name.clone()), addresses, decision, is_guarded: false });
+                let tlsa = match hosts.heeds_policies() && self.settings.dane {
+                    true => find_tlsa(&*self.lookup, name, hosts.port, &found).await,
+                    false => TlsaFinding::NotSought,
+                };
+                (Some(name.clone()), first_of(found.records), tlsa)
             }
         };
-        let decision = self.decide(hosts, None, None).await;
-        Ok(Target { name, addresses: found, decision, is_guarded: false })
-    }
-
-    async fn decide(&self, hosts: &Hosts, host: Option<&Name>, found: Option<&Typed<IpAddr>>) -> Decision {
-        let tlsa = match (host, found) {
-            (Some(host), Some(found)) if hosts.heeds_policies() && self.settings.dane => {
-                find_tlsa(&*self.lookup, host, hosts.port, found).await
-            }
-            _ => TlsaFinding::NotSought,
-        };
-        decide_with(hosts, host, &tlsa, &hosts.level)
+        let decision = decide_with(hosts, name.as_ref(), &tlsa, &hosts.level);
+        Ok(Target { name, addresses, decision, is_guarded: false })
     }
 
     async fn open_address(
