@@ -22,7 +22,7 @@
 //! ```
 
 pub mod certificate;
-mod daemon;
+pub(crate) mod daemon;
 mod grammar;
 mod listener;
 pub mod mta;

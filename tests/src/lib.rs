@@ -7,3 +7,4 @@ pub mod peer;
 pub mod sender;
 pub mod server;
 pub mod storm;
+pub mod thunderbird;

@@ -5,13 +5,15 @@ use anyhow::bail;
 use std::process::Command;
 
 /// Packages of the peers that the tests use.
-pub const PEERS: [&str; 33] = [
+pub const PEERS: [&str; 34] = [
     "swaks",
     "postfix",
     "curl",
     "isync",
     "fetchmail",
     "neomutt",
+    // By far the largest: 90 MB to fetch.
+    "thunderbird",
     "bsd-mailx",
     "msmtp",
     "mpop",

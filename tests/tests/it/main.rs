@@ -25,6 +25,7 @@ mod report;
 mod sendmail;
 mod submit;
 mod swaks;
+mod thunderbird;
 mod time;
 mod tls;
 mod why;
