@@ -105,6 +105,16 @@ fn check_host_name(config: &Config, report: &mut Report<'_>) {
 fn check_sending(config: &Config, report: &mut Report<'_>) {
     let outbound = &config.outbound;
     check_demands(config, report);
+    for name in config.queue.messages_per_minute.keys() {
+        if qmgr::destinations_of(name).is_none() {
+            let cause = format!("`{name}` is no destination, so nothing limits it");
+            report(
+                &["queue", "messages_per_minute"],
+                cause,
+                "write a domain, or a transport such as \"smtp:[host]:port\"",
+            );
+        }
+    }
     for name in &outbound.own_names {
         if Domain::parse(name).is_err() {
             let cause = format!("`{name}` is no name of a host");
@@ -419,6 +429,21 @@ mod tests {
     }
 
     /// One entry a destination, whatever its spelling: what is demanded of a way is never left out.
+    #[test]
+    fn rates_are_of_destinations_as_the_queue_names_them() {
+        let host = "host_name = \"mx.example.net\"\n[queue]\n";
+        let [cause] = &findings(&format!("{host}messages_per_minute = {{ \"a b\" = 1 }}\n"))[..] else { panic!() };
+        assert!(cause.contains(":3: error: `a b` is no destination"), "{cause}");
+        let queue = crate::config::sending::Queue {
+            messages_per_minute: [("B.Example".to_owned(), 60)].into(),
+            ..Default::default()
+        };
+        let limits = queue.schedule().limits_of;
+        let names: Vec<&str> = limits.keys().map(queue::DestinationKey::as_str).collect();
+        assert_eq!(names, ["smtp:b.example", "smtp:b.example requiretls", "smtp:b.example tls-optional"]);
+        assert!(limits.values().all(|limits| limits.rate.is_some_and(|rate| rate.per_minute.get() == 60)));
+    }
+
     #[test]
     fn r208_demands_on_destinations_are_read_or_refused() {
         let host = "host_name = \"mx.example.net\"\n[outbound.tls]\n";

@@ -31,7 +31,8 @@ section! {
         /// Most messages over one connection.
         pub messages_per_connection: u32 = 100;
         /// Messages a minute to one destination, in the long run; `0`: as many as it takes. A list of destinations, such as
-        /// `{ "example.org" = 60 }`.
+        /// `{ "example.org" = 60 }`: domains, or transports as `queue list` shows them. What demands TLS (REQUIRETLS) is
+        /// counted by itself.
         pub messages_per_minute: BTreeMap<String, u32> = BTreeMap::new();
     }
 }
@@ -198,16 +199,16 @@ impl Queue {
             recipients_per_job_max: self.recipients_per_delivery,
             rate: None,
         };
-        let limited = |(domain, per_minute): (&String, &u32)| {
+        let limited = |(name, per_minute): (&String, &u32)| {
             let per_minute = std::num::NonZeroU32::new(*per_minute)?;
             let rate = Some(queue::RateLimit { per_minute, burst: std::num::NonZeroU32::MIN });
-            let name = if domain.contains(':') { domain.clone() } else { format!("smtp:{domain}") };
-            Some((queue::DestinationKey::new(&name), queue::DestinationLimits { rate, ..limits }))
+            let limits = queue::DestinationLimits { rate, ..limits };
+            Some(qmgr::destinations_of(name)?.map(|destination| (destination, limits)))
         };
         queue::ScheduleSettings {
             couriers_max: self.connections,
             limits,
-            limits_of: self.messages_per_minute.iter().filter_map(limited).collect(),
+            limits_of: self.messages_per_minute.iter().filter_map(limited).flatten().collect(),
             plan: self.plan(),
             ..queue::ScheduleSettings::default()
         }

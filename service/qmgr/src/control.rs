@@ -3,6 +3,7 @@
 mod walk;
 
 use crate::QueueManager;
+use crate::destination::plain;
 use crate::outcome::{Conclusion, Told};
 use mail::queue::Outcome;
 use mail::{
@@ -28,7 +29,7 @@ pub struct Selection {
     pub sender: Option<String>,
     /// This recipient, or this domain.
     pub recipient: Option<String>,
-    /// This destination, as the listing names it, or the domain in it.
+    /// This destination, as the listing names it, or the domain in it; whatever its mail demands of the way.
     pub destination: Option<String>,
     /// This account submitted it.
     pub account: Option<String>,
@@ -160,10 +161,13 @@ impl Selection {
     }
 }
 
-/// Whether this is the name of a destination, with or without `smtp:`.
+/// Whether this is the name of a destination, with or without `smtp:` and what its mail demands of the way.
 fn is_named(wanted: &str, destination: &str) -> bool {
-    let is_wanted = |name: &str| name.eq_ignore_ascii_case(wanted);
-    is_wanted(destination) || destination.strip_prefix("smtp:").is_some_and(is_wanted)
+    let is_wanted = |name: &str| {
+        name.eq_ignore_ascii_case(wanted)
+            || name.strip_prefix("smtp:").is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+    };
+    is_wanted(destination) || is_wanted(plain(destination))
 }
 
 /// Whether an address is the one that is wanted, or of the domain that is.
@@ -337,6 +341,15 @@ fn tell(message: QueueId, queued: &QueuedRecipient, what: Happening) -> QueueCha
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_destination_is_meant_with_all_that_is_demanded_of_it() {
+        for name in ["smtp:b.example", "smtp:b.example requiretls", "smtp:b.example tls-optional"] {
+            assert!(is_named("b.example", name) && is_named("SMTP:B.example", name) && is_named(name, name));
+            assert!(!is_named("a.example", name) && !is_named("b.example x", name));
+        }
+        assert!(!is_named("b.example requiretls", "smtp:b.example"));
+    }
 
     #[test]
     fn addresses_and_their_domains_are_meant() {

@@ -6,17 +6,20 @@
 
 mod control;
 mod courier;
+mod destination;
 mod local;
 mod outcome;
 mod report;
 mod tls_reports;
 
 pub use control::{Changed, ControlError, Listed, ListedRecipient, Selection};
+pub use destination::destinations_of;
 pub use outcome::About;
 pub use report::Reporter;
 pub use tls_reports::{TlsJournal, TlsReports, TlsReportsDesk};
 
 use deliver::{QueueDoor, Queued};
+use destination::{destination, whatever_the_demand};
 use directory::{Directory, DomainClass, NextHop, Transport};
 use mail::{Address, Domain, QueueEntry, QueueId, QueuedEnvelope, QueuedRecipient, UnixMillis};
 use queue::{DestinationKey, DestinationSummary, Errand, Flush, RetryPlan, Schedule, ScheduleSettings};
@@ -280,8 +283,8 @@ impl QueueDoor for QueueManager {
         flushed.insert(domain.clone(), now);
         drop(flushed);
         let transport = Address::parse(&format!("postmaster@{domain}")).map(|address| self.transport(&address, ""));
-        let key = destination(&transport.unwrap_or(Transport::Direct), domain, Demand::Ordinary);
-        let waited = self.schedule().flush(Flush::Destination(&key), deliver::now());
+        let keys = whatever_the_demand(&transport.unwrap_or(Transport::Direct), domain);
+        let waited: u32 = keys.iter().map(|key| self.schedule().flush(Flush::Destination(key), now)).sum();
         self.wake.notify_one();
         tracing::info!(%domain, waited, "queue run asked for");
         true
@@ -298,20 +301,6 @@ fn entry(envelope: &QueuedEnvelope, queued: &QueuedRecipient) -> QueueEntry {
         arrived: envelope.arrived,
         state: queued.state,
         attempts: queued.attempts,
-    }
-}
-
-/// The unit of concurrency: transport and next hop. What asks more of a connection than other mail, or less, has
-/// connections of its own.
-fn destination(transport: &Transport, domain: &Domain, demand: Demand) -> DestinationKey {
-    let tls = match demand {
-        Demand::Ordinary => "",
-        Demand::Required => " requiretls",
-        Demand::Optional => " tls-optional",
-    };
-    match transport {
-        Transport::Direct => DestinationKey::new(&format!("smtp:{domain}{tls}")),
-        other => DestinationKey::new(&format!("{other}{tls}")),
     }
 }
 

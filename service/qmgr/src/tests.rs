@@ -86,15 +86,18 @@ fn attempt(outcome: Outcome, class: u8) -> Attempt {
 impl World {
     /// Queues a message.
     async fn queue(&self, from: &str, to: &[&str]) -> QueuedMessage {
+        self.queue_with(&Envelope::new(ReversePath::Address(address(from))), to).await
+    }
+
+    async fn queue_with(&self, envelope: &Envelope, to: &[&str]) -> QueuedMessage {
         let mut writer = self.store.stage().unwrap();
         writer.write(b"Subject: s\r\n\r\nb\r\n").unwrap();
         let body = writer.finish(b"", Vec::new()).unwrap();
         let id = self.manager.house.reporter.next_id();
-        let envelope = Envelope::new(ReversePath::Address(address(from)));
         let accepted = Accepted {
             id,
             at: deliver::now(),
-            envelope: &envelope,
+            envelope,
             account: None,
             hold: None,
             queue_all: true,
@@ -307,4 +310,22 @@ async fn r143_a_retry_is_of_the_recipients_that_are_meant() {
     assert_eq!(world.manager.retry(&one).await.unwrap().recipients, 1);
     assert_eq!(world.waiting().await[0], (id, 0, Some(EntryState::Waiting(later))));
     assert_eq!(world.manager.next_errand().unwrap().job.as_ref().unwrap().recipients, [1]);
+}
+
+/// RFC 1985 §5.1: all mail for the domain, whatever it demands of the way.
+#[tokio::test]
+async fn r97_etrn_is_for_mail_with_requiretls_too() {
+    let world = world();
+    let envelope = Envelope::new(ReversePath::Address(address("you@elsewhere.example")));
+    let demanding = Envelope { require_tls: true, ..envelope.clone() };
+    let later = UnixMillis(deliver::now().0 + 3_600_000);
+    for envelope in [envelope, demanding] {
+        let id = world.queue_with(&envelope, &["x@there.example"]).await.envelope.id;
+        world.manager.schedule().set_state(id, 0, QueueState::Waiting(later), deliver::now());
+    }
+    assert!(world.manager.flush(&Domain::parse("there.example").unwrap()));
+    let jobs = [(); 3].map(|()| world.manager.next_errand());
+    let destinations = jobs.each_ref().map(|errand| errand.as_ref().map(|errand| errand.destination.to_string()));
+    let [Some(first), Some(second), None] = destinations else { panic!("{destinations:?}") };
+    assert_ne!(first, second);
 }
