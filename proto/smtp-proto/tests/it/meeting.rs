@@ -304,3 +304,41 @@ fn surplus_recipients_follow_in_further_transactions() {
         assert_eq!((delivered, failed, left.len()), (14, 6, 0));
     }
 }
+
+/// V29: whatever an argument holds, it arrives as it is or not at all, and never as a command or a parameter of its own.
+#[test]
+fn v29_no_argument_becomes_a_command() {
+    let pieces =
+        ["\r\nRCPT TO:<nobody@example.net>", "\r", "\n", " SIZE=1", ">", "<", "=", "+", "+0D+0A", "\\x{D}", "\\"];
+    let more = ["\"", "\0", "\u{85}", "\u{2028}", "é", ";", "a", "b@c"];
+    let (mut whole, mut left_out) = (0, 0);
+    for seed in 0..300 {
+        let mut dice = Dice::new(seed);
+        let mut text =
+            || (0..1 + dice.below(5)).map(|_| dice.pick(&[&pieces[..], &more[..]].concat())).collect::<String>();
+        let quoted = format!("\"{}\"@example.com", text().replace('"', "\\\""));
+        let mut sent = transaction(&["brian@example.net"]);
+        if let Ok(address) = mail::Address::parse(&quoted) {
+            sent.reverse_path = ReversePath::Address(address);
+        }
+        sent.envelope_id = Some(text());
+        sent.recipients[0].original = Some(format!("{};{}", ["rfc822", "utf-8"][seed as usize % 2], text()));
+        let work = vec![Work(sent.clone(), [b"hello\r\n".to_vec()].into(), End::Whole)];
+        let (house, world) = Meeting::of(House::new(config(Protocol::Smtp), work), World::named("full")).run(1_000);
+        assert_eq!(house.ending, Some(Ending::Quit));
+        assert!(matches!(house.reports[0].fates[..], [Fate::Taken(_)]), "{sent:?}: {:?}", house.reports);
+        let [(envelope, text)] = &world.messages[..] else { panic!("{sent:?}: {} messages", world.messages.len()) };
+        assert_eq!((&envelope.reverse_path, &text[..]), (&sent.reverse_path, &b"hello\r\n"[..]));
+        let [recipient] = &envelope.recipients[..] else { panic!("{sent:?}: {envelope:?}") };
+        assert_eq!(recipient.address, sent.recipients[0].address);
+        let given = [(&envelope.envelope_id, &sent.envelope_id), (&recipient.original, &sent.recipients[0].original)];
+        for (arrived, sent) in given {
+            // Characters of UTF-8 addresses have two forms (RFC 6533 §3).
+            let is_same = arrived == sent || sent.as_ref().is_some_and(|sent| sent.starts_with("utf-8;"));
+            let is_harmless = arrived.as_ref().is_some_and(|arrived| !arrived.contains(char::is_control));
+            assert!(arrived.is_none() || is_same && is_harmless, "{sent:?}: {arrived:?}");
+            *if arrived.is_some() { &mut whole } else { &mut left_out } += 1;
+        }
+    }
+    assert!(whole > 50 && left_out > 50, "{whole} {left_out}");
+}
