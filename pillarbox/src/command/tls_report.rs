@@ -6,7 +6,7 @@
 use crate::cli::TlsReportCommand;
 use crate::output::Output;
 use anyhow::{Context, bail};
-use mail::queue::one_line;
+use mail::text::one_line;
 use mail::time::Civil;
 use message::decode::TransferDecoder;
 use message::digest::{Content, Part};

@@ -17,7 +17,7 @@ pub use survey::{Original, Survey};
 pub use words::RECIPIENTS_IN_WORDS_MAX;
 
 use crate::trace::host_name;
-use mail::queue::one_line;
+use mail::text::one_line;
 use mail::{Address, DsnReturn, EnhancedStatus, InternalDate, QueueId};
 
 /// Octets of a message that is returned whole. RFC 3461 §6.2 leaves the limit to us; of a longer one only the header

@@ -230,7 +230,7 @@ pub struct FailedSession {
 impl FailedSession {
     /// A failure of which only the cause is known.
     pub fn new(result: ResultType, reason: &str) -> FailedSession {
-        let mut reason = mail::queue::one_line(reason);
+        let mut reason = mail::text::one_line(reason);
         let end = (0..=REASON_OCTETS_MAX).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
         reason.truncate(end);
         let reason = Some(reason).filter(|reason| !reason.is_empty());

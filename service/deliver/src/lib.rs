@@ -181,7 +181,7 @@ impl Intake {
         };
         let digest = self.scanner.finish(prefix);
         let message_id =
-            digest.envelope.message_id.as_ref().map(|id| mail::queue::one_line(&String::from_utf8_lossy(id)));
+            digest.envelope.message_id.as_ref().map(|id| mail::text::one_line(&String::from_utf8_lossy(id)));
         let body = self.writer.finish(prefix, digest.encode())?;
         let is_ascii = self.is_ascii && prefix.is_ascii();
         Ok((Staged { body, message_id, is_ascii }, twin))

@@ -266,7 +266,7 @@ impl Inner {
     }
 
     async fn fetch(&self, domain: &Name) -> Result<Policy, FetchTrouble> {
-        let trouble = |result, cause: String| FetchTrouble { result, cause: mail::queue::one_line(&cause) };
+        let trouble = |result, cause: String| FetchTrouble { result, cause: mail::text::one_line(&cause) };
         let Some(host) = mta_sts::policy_host(domain) else {
             return Err(trouble(ResultType::StsPolicyFetchError, "the name of the policy host is too long".to_owned()));
         };

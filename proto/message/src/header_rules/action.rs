@@ -1,7 +1,7 @@
 //! What rules want done, and the texts of their actions.
 
 use crate::header::{is_blank, split_field};
-use mail::queue::one_line;
+use mail::text::one_line;
 use mail::{Address, EnhancedStatus};
 use regex::bytes::Captures;
 

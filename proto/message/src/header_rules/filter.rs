@@ -2,7 +2,7 @@
 
 use super::{Action, HeaderRules, Judgement, Refusal};
 use crate::header::{is_blank, split_field};
-use mail::queue::one_line;
+use mail::text::one_line;
 use mail::{Address, EnhancedStatus};
 use memchr::memchr;
 use std::sync::Arc;

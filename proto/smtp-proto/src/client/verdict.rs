@@ -27,7 +27,8 @@
 
 use super::question::{AuthObstacle, Ending, Fate, Fault, InTheClear, Loss, Obstacle, Part, Protection, Stage};
 use super::replies::ReplyFault;
-use mail::queue::{Outcome, one_line};
+use mail::queue::Outcome;
+use mail::text::one_line;
 use mail::{EnhancedStatus, Reply};
 use std::fmt;
 

@@ -126,7 +126,7 @@ fn decompressed(octets: &[u8]) -> Result<Vec<u8>, ReceiveError> {
 fn read_json(octets: &[u8]) -> Result<ReceivedReport, ReceiveError> {
     // The parser stops at 128 levels of nesting, and lists stop growing at their limits.
     let wire: WireReport = serde_json::from_slice(octets).map_err(|error| {
-        let cause = mail::queue::one_line(&error.to_string());
+        let cause = mail::text::one_line(&error.to_string());
         ReceiveError::Json(cause)
     })?;
     let range = (date_time(&wire.range.start), date_time(&wire.range.end));

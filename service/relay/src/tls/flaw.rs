@@ -41,7 +41,7 @@ impl std::error::Error for TlsFailure {}
 
 impl TlsFailure {
     pub(crate) fn new(kind: FailureKind, result: ResultType, cause: impl fmt::Display) -> TlsFailure {
-        TlsFailure { kind, result, cause: mail::queue::one_line(&cause.to_string()) }
+        TlsFailure { kind, result, cause: mail::text::one_line(&cause.to_string()) }
     }
 }
 
