@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Makes [`Files`], the places of all tables, and [`Watch`], which follows them: a table is named once, here.
+/// Makes [`Files`], the places of all tables, and [`Watch`], which follows them, from one list. [`Tables`], the picture that
+/// questions see, names each table once more.
 macro_rules! tables {
     ($($(#[$doc:meta])* $name:ident: $content:ty, $need:ident, $read:expr;)*) => {
         /// Where the tables are. Accounts and domains must exist; what else is missing counts as empty.
@@ -241,6 +242,14 @@ impl Directory {
     /// domain's catch-all (R118, R119, R121, R122, R124). No route comes twice (R66).
     pub fn route(&self, address: &Address) -> Result<Vec<Route>, RouteError> {
         crate::route::route(&self.tables.load(), address)
+    }
+
+    /// The same for mail of ours and of accounts, which goes everywhere: what is not ours leads out of the house.
+    pub fn way(&self, address: &Address) -> Result<Vec<Route>, RouteError> {
+        match self.route(address) {
+            Err(RouteError::NotOurs) => Ok(vec![Route::Outside(address.clone())]),
+            found => found,
+        }
     }
 
     /// The postmaster of the first hosted domain: whom `RCPT TO:<postmaster>` means (RFC 5321 §4.5.1).
