@@ -106,6 +106,10 @@ impl Action {
 impl Refusal {
     /// Takes `[d.s.n] [text]` behind a code.
     fn parse((code, status): (u16, EnhancedStatus), rest: &str) -> Result<Refusal, &'static str> {
+        // RFC 5321 §4.2: the text of a reply.
+        if !rest.is_ascii() {
+            return Err("a reply is ASCII alone");
+        }
         let (word, text) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
         match EnhancedStatus::parse(word) {
             Some(given) if given.class != status.class => Err("the enhanced status is of another class than the code"),
@@ -307,6 +311,10 @@ mod tests {
             assert!(text == "55 0" || Action::parse(text).is_err(), "{text:?}");
         }
         assert!(Action::parse(&format!("REJECT {}", "x".repeat(500))).is_err());
+        for text in ["REJECT n\u{f6}", "550 5.1.1 n\u{f6}", "defer n\u{f6}"] {
+            assert_eq!(Action::parse(text), Err("a reply is ASCII alone"));
+        }
+        assert!(Action::parse("HOLD gr\u{fc}n").is_ok());
     }
 
     #[test]
