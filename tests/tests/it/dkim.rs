@@ -5,7 +5,7 @@
 use crate::corpus::{Sample, repaired, samples, with_crlf};
 use directory::signing::edit::NewKey;
 use mail::Domain;
-use peers::peer::Peer;
+use peers::peer::{Outcome, Peer};
 use sender_auth::dkim::{Canonical, Recipe, Selector, SignError, Signable, SignedFields, SigningKey};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,6 +89,14 @@ fn sign_all(folder: &Path, samples: &[Sample], keys: &[Arc<SigningKey>]) -> Vec<
     files
 }
 
+/// Has messages judged by a script: every key of a file must have signed each message that a list names.
+pub fn judge(script: &str, keys: &Path, list: &Path) -> Outcome {
+    // The Debian packages belong to Debian's python3, which need not be the first in the path.
+    let python = Peer::new("/usr/bin/python3").env("PYTHONDONTWRITEBYTECODE", "1");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script);
+    python.arg(script).arg(keys).arg(list).run().unwrap()
+}
+
 /// Has every signature of every message verified by a script, which also tries some messages altered.
 fn verified_by(script: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -102,14 +110,7 @@ fn verified_by(script: &str) {
         let list = folder.path().join("list");
         let names: Vec<&str> = batch.iter().map(|name| name.to_str().unwrap()).collect();
         std::fs::write(&list, names.join("\n")).unwrap();
-        // The Debian packages belong to Debian's python3, which need not be the first in the path.
-        let outcome = Peer::new("/usr/bin/python3")
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script))
-            .arg(folder.path().join("keys"))
-            .arg(&list)
-            .run()
-            .unwrap();
+        let outcome = judge(script, &folder.path().join("keys"), &list);
         let text = outcome.text();
         let count = text.strip_prefix("good=").and_then(|rest| rest.split_whitespace().next());
         good += count.and_then(|count| count.parse::<usize>().ok()).unwrap_or(0);

@@ -1,13 +1,14 @@
 //! Mail that leaves, into a simulated internet: routing, protection, failures at every step, reports.
 
+use crate::dkim::judge;
 use peers::client::{Imap, Smtp};
 use peers::internet::Internet;
 use peers::internet::certificate::Leaf;
 use peers::internet::policy::Page;
 use peers::internet::script::{Act, Script, Stage};
 use peers::internet::zone::Zone;
-use peers::sender::{BRIAN, Sender};
-use peers::server::{PASSWORD, Port};
+use peers::sender::{BRIAN, Sender, configured, patient};
+use peers::server::{PASSWORD, Port, Server};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -100,7 +101,8 @@ fn r208_v43_dane_is_followed() -> anyhow::Result<()> {
         assert!(mta.wait_for_messages(1)?[0].tls.is_some());
     }
     let id = sender.submit(&["x@open.example"], TEXT)?;
-    assert!(sender.wait_for_story(&id, "delivered to")?.contains("in clear text"));
+    let story = sender.wait_for_story(&id, "delivered to")?;
+    assert_eq!(story.matches("in clear text").count(), 2, "here and on: {story}");
     for (to, status) in [
         ("x@wrong.example", "4.7.5"),
         ("x@strip.example", "4.7.4"),
@@ -117,42 +119,50 @@ fn r208_v43_dane_is_followed() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// V44: MTA-STS in its modes.
+/// V44: MTA-STS in its modes, for each failure of TLS.
 #[test]
 fn v44_mta_sts_is_followed() -> anyhow::Result<()> {
     let internet = Internet::start()?;
-    let good = internet.authority().issue(&Leaf::of("mx.sts.example"))?;
     let other = internet.authority().issue(&Leaf::of("elsewhere.example"))?;
-    let (ok, named, tested) = (
-        internet.mta(Script::smtp().certificate(&good))?,
-        internet.mta(Script::smtp().certificate(&other))?,
-        internet.mta(Script::smtp().certificate(&other))?,
-    );
-    let mut hosts = Vec::new();
-    for (domain, mode, mta) in
-        [("sts.example", "enforce", &ok), ("named.example", "enforce", &named), ("testing.example", "testing", &tested)]
-    {
-        let host = format!("mx.{domain}");
-        let site = internet.authority().issue(&Leaf::of(&format!("mta-sts.{domain}")))?;
-        let policy = internet.policy_host(Page::policy(&site, mode, &[&host], 86_400))?;
-        internet.set_zone(
-            Zone::insecure(domain)
-                .mx(10, &host)
-                .a(&host, Internet::v4(mta))
-                .mta_sts("1")
-                .a(&format!("mta-sts.{domain}"), *policy.address().ip()),
-        )?;
-        hosts.push(policy);
+    let own = Leaf::of("elsewhere.example").self_signed()?;
+    let (mut cases, mut zones) = (Vec::new(), Vec::new());
+    for fault in ["none", "no TLS", "name", "authority", "expiry"] {
+        for mode in ["enforce", "testing", "none"] {
+            let domain = format!("d{}.example", cases.len());
+            let (host, site) = (format!("mx.{domain}"), format!("mta-sts.{domain}"));
+            let script = match fault {
+                "none" => Script::smtp().certificate(&internet.authority().issue(&Leaf::of(&host))?),
+                "name" => Script::smtp().certificate(&other),
+                "authority" => Script::smtp().certificate(&own),
+                "expiry" => Script::smtp().certificate(&internet.authority().issue(&Leaf::of(&host).expired())?),
+                _ => Script::smtp(),
+            };
+            let mta = internet.mta(script)?;
+            let certificate = internet.authority().issue(&Leaf::of(&site))?;
+            let policy = internet.policy_host(Page::policy(&certificate, mode, &[&host], 86_400))?;
+            let zone = Zone::insecure(&domain).mx(10, &host).a(&host, Internet::v4(&mta));
+            zones.push(zone.mta_sts("1").a(&site, *policy.address().ip()));
+            cases.push((fault, mode, domain, mta, policy));
+        }
     }
-    let sender = Sender::start(&internet, "")?;
-    let id = sender.submit(&["x@sts.example"], TEXT)?;
-    assert!(sender.wait_for_story(&id, "delivered to")?.contains("Verified TLS connection (MTA-STS)"));
-    let id = sender.submit(&["x@testing.example"], TEXT)?;
-    assert!(!sender.wait_for_story(&id, "delivered to")?.contains("Verified"));
-    let id = sender.submit(&["x@named.example"], TEXT)?;
-    sender.wait_for_story(&id, "to be tried again at")?;
-    assert!(named.messages().is_empty());
-    sender.audit()?;
+    internet.set_zones(zones)?;
+    let sender = Sender::start_patient(&internet, "")?;
+    for (fault, mode, domain, mta, _policy) in &cases {
+        let id = sender.submit(&[&format!("x@{domain}")], TEXT)?;
+        if *mode == "enforce" && *fault != "none" {
+            sender.wait_for_story(&id, "to be tried again at")?;
+            let status = if *fault == "no TLS" { "4.7.4" } else { "4.7.5" };
+            let list = sender.server.command(&["queue", "list", &id])?;
+            assert!(list.contains(status) && mta.contents().is_empty(), "{mode}, {fault}:\n{list}");
+            continue;
+        }
+        let story = sender.wait_for_story(&id, "delivered to")?;
+        let is_verified = story.contains("Verified TLS connection (MTA-STS)");
+        assert_eq!(is_verified, *mode == "enforce", "{mode}, {fault}:\n{story}");
+        assert_eq!(story.contains("TLS connection"), *fault != "no TLS", "{mode}, {fault}:\n{story}");
+        assert_eq!(mta.messages().len(), 1, "{mode}, {fault}");
+    }
+    assert_eq!(sender.audit()?["waiting"], 4, "each fault in enforce");
     Ok(())
 }
 
@@ -172,7 +182,8 @@ fn r208_broken_tls_is_no_reason_to_keep_mail() -> anyhow::Result<()> {
         let domain = format!("d{number}.example");
         internet.set_zone(Zone::insecure(&domain).a(&domain, Internet::v4(&mta)))?;
         let id = sender.submit(&[&format!("x@{domain}")], TEXT)?;
-        assert!(sender.wait_for_story(&id, "delivered to")?.contains("in clear text"), "{stage:?}");
+        let story = sender.wait_for_story(&id, "delivered to")?;
+        assert_eq!(story.matches("in clear text").count(), 2, "{stage:?}: {story}");
         assert_eq!(mta.wait_for_messages(1)?.len(), 1);
     }
     let mta = internet.mta(Script::smtp().certificate(&certificate))?;
@@ -235,6 +246,8 @@ fn v13_refusals_come_back_with_their_reasons() -> anyhow::Result<()> {
     let reports = sender.wait_for_inbox(BRIAN, 2)?;
     let report = reports.last().unwrap();
     assert!(report.contains("Diagnostic-Code: smtp; 550 5.1.1 no such user here"), "{report}");
+    // What could command a terminal is taken out of it.
+    assert!(report.contains("Diagnostic-Code: smtp; 550 5.7.1 [31m<script>"), "{report}");
     assert!(!report.contains('\u{1b}') && !report.contains("ok@far.example: "), "{report}");
     let taken: Vec<String> = mta.wait_for_messages(1)?[0].recipients.iter().map(|one| one.address.clone()).collect();
     assert_eq!(taken, ["ok@far.example"]);
@@ -465,7 +478,7 @@ fn r150_r164_submitted_mail_is_scrubbed_and_signed() -> anyhow::Result<()> {
     sender.server.stop()?;
     sender.server.edit("pillarbox.toml", |text| format!("{text}\n[submission]\nheader_rules = \"rules\"\n"))?;
     let rules = "/^Received:.*with ESMTPSA/ IGNORE\n/^User-Agent:/ IGNORE\n/^X-Mailer:/ IGNORE\n\
-                 /^X-Originating-IP:/ IGNORE\n";
+                 /^X-Originating-IP:/ IGNORE\n/^Subject: \\[draft\\] (.*)/ REPLACE Subject: $1\n";
     std::fs::write(sender.server.folder.join("rules"), rules)?;
     sender.server.command(&["dkim", "key", "example.net"])?;
     sender.server.launch(&[])?;
@@ -474,12 +487,13 @@ fn r150_r164_submitted_mail_is_scrubbed_and_signed() -> anyhow::Result<()> {
         .args(["--auth-user", BRIAN, "--auth-password", PASSWORD, "--from", BRIAN, "--to", "x@far.example"])
         .args([
             "--data",
-            "From: brian@example.net\\nX-Mailer:\\n t\\nUser-Agent: u\\nX-Originating-IP: [10.0.0.1]\\n\\nb\\n",
+            "From: brian@example.net\\nSubject: [draft] plan\\nX-Mailer:\\n t\\nUser-Agent: u\\nX-Originating-IP: [10.0.0.1]\\n\\nb\\n",
         ])
         .output()?;
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
     let message = mta.wait_for_messages(1)?[0].message();
     let text = message.text();
+    assert_eq!(message.field("Subject").as_deref(), Some("plan"), "{text}");
     for gone in ["X-Mailer", "User-Agent", "10.0.0.1", "ESMTPSA", "127.0.0.1"] {
         assert!(!text.contains(gone), "{gone}:\n{text}");
     }
@@ -487,6 +501,18 @@ fn r150_r164_submitted_mail_is_scrubbed_and_signed() -> anyhow::Result<()> {
     let signatures = text.matches("DKIM-Signature:").count();
     assert_eq!(signatures, 2, "RSA and Ed25519:\n{text}");
     assert!(text.contains("d=example.net;"), "{text}");
+    // What left is what was signed.
+    let keys: serde_json::Value =
+        serde_json::from_str(&sender.server.command(&["dkim", "record", "example.net", "--json"])?)?;
+    let part = |key: &serde_json::Value, name: &str| key["record"][name].as_str().unwrap().to_owned();
+    let records: String =
+        keys.as_array().unwrap().iter().map(|key| format!("{} {}\n", part(key, "name"), part(key, "text"))).collect();
+    let [keys, list, file] = ["keys", "list", "message"].map(|name| sender.server.scratch(name));
+    std::fs::write(&keys, records)?;
+    std::fs::write(&list, file.to_str().unwrap())?;
+    std::fs::write(&file, &message.octets)?;
+    let outcome = judge("dkim_dkimpy.py", &keys, &list);
+    assert!(outcome.status == Some(0) && outcome.says("good=2 "), "{outcome}\n{text}");
     Ok(())
 }
 
@@ -509,6 +535,48 @@ fn r205_everything_is_archived() -> anyhow::Result<()> {
     assert!(copy.contains("X-Envelope-To: <brian@example.net>"), "{copy}");
     sender.wait_until_empty()?;
     assert_eq!(sender.wait_for_inbox("notbrian@example.net", 2)?.len(), 2, "one copy each");
+    Ok(())
+}
+
+/// V60: what couriers had when the server died is free again after the start, at whichever step that was. R218: while they
+/// have it, the queue says so.
+#[test]
+fn v60_r218_a_kill_at_every_step_leaves_nothing_locked() -> anyhow::Result<()> {
+    let internet = Internet::start()?;
+    let steps = [
+        (Stage::Banner, ""),
+        (Stage::Ehlo, "EHLO"),
+        (Stage::Mail, "MAIL"),
+        (Stage::Recipient, "RCPT"),
+        (Stage::Data, "DATA"),
+        (Stage::End, "DATA"),
+    ];
+    // A patience of three seconds could end before the kill.
+    let more = |text: &str| text.replace("reply_timeout_seconds = 3\n", "reply_timeout_seconds = 60\n");
+    let server = Server::start_edited(|text| patient(&more(&configured(text, &internet, ""))))?;
+    let mut sender = Sender { server };
+    let mut under_way = Vec::new();
+    for (number, (stage, verb)) in steps.into_iter().enumerate() {
+        let mta = internet.mta(Script::smtp().when_times(1, stage, Act::Silence))?;
+        let domain = format!("s{number}.example");
+        internet.set_zone(Zone::insecure(&domain).a(&domain, Internet::v4(&mta)))?;
+        let id = sender.submit(&[&format!("x@{domain}")], TEXT)?;
+        let is_there = || mta.connections().iter().any(|one| one.commands.iter().any(|line| line.starts_with(verb)));
+        mta.wait_until(|| if verb.is_empty() { !mta.connections().is_empty() } else { is_there() })?;
+        under_way.push((id, mta, stage));
+    }
+    let list = sender.server.command(&["queue", "list"])?;
+    for (number, (id, ..)) in under_way.iter().enumerate() {
+        let head = list.lines().find(|line| line.starts_with(&format!("{id}*  "))).unwrap_or_default();
+        assert!(head.ends_with(BRIAN) && list.contains(&format!("x@s{number}.example  ")), "{id}:\n{list}");
+    }
+    sender.server.kill()?;
+    sender.server.launch(&[])?;
+    // The next try would be due in an hour.
+    sender.wait_until_empty()?;
+    for (id, mta, stage) in &under_way {
+        assert_eq!(mta.messages().len(), 1, "{stage:?}:\n{}", sender.why(id)?);
+    }
     Ok(())
 }
 
