@@ -95,6 +95,11 @@ impl RealMta {
         RealMta::start(command, folder, SocketAddrV4::new(address, internet.smtp_port()))
     }
 
+    /// Makes a Postfix try at once what waits in its queue.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        Peer::new("postfix").arg("-c").arg(self.folder.join("etc")).arg("flush").succeed().map(drop)
+    }
+
     /// An Exim at a new address of an internet. With a next hop it keeps nothing and sends everything there.
     pub fn exim(
         internet: &Internet,
@@ -200,6 +205,7 @@ fn postfix_master(address: Ipv4Addr, port: u16) -> String {
         ("retry", "unix - - n - - error"),
         ("virtual", "unix - n n - - virtual"),
         ("smtp", "unix - - n - - smtp"),
+        ("lmtp", "unix - - n - - lmtp"),
         // With a root of its own it reads a resolv.conf of its own, in the folder `spool/etc`.
         ("confined", "unix - - y - - smtp"),
         ("tlsmgr", "unix - - n 1000? 1 tlsmgr"),
