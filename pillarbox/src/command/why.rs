@@ -159,8 +159,7 @@ fn attempted(about: &str, attempt: &Attempt) -> Vec<String> {
 
 /// A time in UTC, to the second.
 pub fn clock(at: UnixMillis) -> String {
-    let date = InternalDate { unix_seconds: i64::try_from(at.0 / 1_000).unwrap_or(0), zone_minutes: 0 };
-    let civil = date.civil();
+    let civil = InternalDate::from(at).civil();
     format!(
         "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
         civil.year, civil.month, civil.day, civil.hour, civil.minute, civil.second

@@ -1,5 +1,6 @@
 //! Mailboxes, the messages in them, and their marks.
 
+use crate::queue::UnixMillis;
 use crate::time::Civil;
 use std::fmt;
 use std::sync::Arc;
@@ -194,6 +195,13 @@ pub struct InternalDate {
     pub unix_seconds: i64,
     /// Minutes east of Greenwich.
     pub zone_minutes: i16,
+}
+
+impl From<UnixMillis> for InternalDate {
+    /// To the second, shown in UTC.
+    fn from(at: UnixMillis) -> InternalDate {
+        InternalDate { unix_seconds: i64::try_from(at.0 / 1_000).unwrap_or(i64::MAX), zone_minutes: 0 }
+    }
 }
 
 impl InternalDate {

@@ -35,6 +35,24 @@ pub struct Accepted<'a> {
     pub together: bool,
 }
 
+impl<'a> Accepted<'a> {
+    /// A message of our own making: a report, a copy, something that is passed on. All of it goes through the queue.
+    pub fn of_our_own(id: QueueId, envelope: &'a Envelope, is_ascii: bool, arrival: Arrival) -> Accepted<'a> {
+        Accepted {
+            id,
+            at: now(),
+            envelope,
+            account: None,
+            hold: None,
+            queue_all: true,
+            is_ascii,
+            arrival,
+            events: Vec::new(),
+            together: true,
+        }
+    }
+}
+
 /// One end of a recipient's way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destined {

@@ -138,25 +138,12 @@ impl Policy {
 
     /// Where mail for an address goes, also out of the house, whoever sends it.
     pub fn way(&self, address: &Address) -> Result<Vec<Route>, Reply> {
-        match self.directory.route(address) {
-            Err(RouteError::NotOurs) => Ok(vec![Route::Outside(address.clone())]),
-            _ => self.route(address),
-        }
+        self.directory.way(address).map_err(|error| refused(address, error))
     }
 
     /// Where an address of ours leads, or the reply of R108 and R109.
     pub fn route(&self, address: &Address) -> Result<Vec<Route>, Reply> {
-        match self.directory.route(address) {
-            Ok(routes) => Ok(routes),
-            Err(RouteError::UnknownUser) => Err(unknown_user(address)),
-            Err(RouteError::NotOurs) => Err(relay_denied(address)),
-            Err(RouteError::UnknownRelayRecipient) => Err(unknown_relay_recipient(address)),
-            Err(RouteError::LoopOrTooDeep) => Err(Reply::new(
-                451,
-                EnhancedStatus::new(4, 3, 5),
-                format!("<{address}>: aliases are nested too deep or lead in a circle"),
-            )),
-        }
+        self.directory.route(address).map_err(|error| refused(address, error))
     }
 
     /// R81 and R82: a full mailbox is refused in the dialogue, also behind an alias.
@@ -185,6 +172,19 @@ impl Policy {
                 Ok(_) => Reply::new(252, EnhancedStatus::new(2, 0, 0), address.to_string()),
                 Err(reply) => reply,
             },
+        }
+    }
+}
+
+/// Why an address leads nowhere.
+fn refused(address: &Address, error: RouteError) -> Reply {
+    match error {
+        RouteError::UnknownUser => unknown_user(address),
+        RouteError::NotOurs => relay_denied(address),
+        RouteError::UnknownRelayRecipient => unknown_relay_recipient(address),
+        RouteError::LoopOrTooDeep => {
+            let text = format!("<{address}>: aliases are nested too deep or lead in a circle");
+            Reply::new(451, EnhancedStatus::new(4, 3, 5), text)
         }
     }
 }

@@ -78,7 +78,7 @@ impl QueueManager {
             routes => Some(self.forwarded(message, queued, routes).await?),
         };
         let now = deliver::now();
-        let date = InternalDate { unix_seconds: (now.0 / 1_000) as i64, zone_minutes: 0 };
+        let date = InternalDate::from(now);
         let id = message.envelope.id;
         let mut commit = Commit { together: true, ..Commit::default() };
         for account in deliver::accounts(routes) {
@@ -125,8 +125,8 @@ impl QueueManager {
             let text = "the tables say that this address is both here and elsewhere";
             return Err(Attempt::finding(Outcome::Deferred, EnhancedStatus::new(4, 3, 5), text));
         }
-        let (id, at) = (self.house.reporter.next_id(), deliver::now());
-        let date = InternalDate { unix_seconds: (at.0 / 1_000) as i64, zone_minutes: 0 };
+        let id = self.house.reporter.next_id();
+        let date = InternalDate::from(deliver::now());
         let trace = format!("Received: by {} id {id}; {}\r\n", self.house.host_name, date.civil().to_rfc5322());
         let staged = deliver::stage_copy(&*self.house.store, message.blob, trace.as_bytes()).await;
         let staged = staged.map_err(|error| {
@@ -145,18 +145,8 @@ impl QueueManager {
             octets: message.octets,
             ..Arrival::default()
         };
-        let accepted = Accepted {
-            id,
-            at,
-            envelope: &envelope,
-            account: message.envelope.account.as_ref(),
-            hold: None,
-            queue_all: true,
-            is_ascii: staged.is_ascii,
-            arrival,
-            events: Vec::new(),
-            together: true,
-        };
+        let account = message.envelope.account.as_ref();
+        let accepted = Accepted { account, ..Accepted::of_our_own(id, &envelope, staged.is_ascii, arrival) };
         let end = |route: &&Route| Destined {
             recipient: queued.recipient.clone(),
             route: (*route).clone(),

@@ -128,10 +128,9 @@ impl Reporter {
         let ReversePath::Address(to) = &message.envelope.reverse_path else {
             return Err("its reverse-path is null");
         };
-        match self.directory.route(to) {
+        match self.directory.way(to) {
             Ok(routes) => Ok((to.clone(), routes)),
-            Err(RouteError::NotOurs) => Ok((to.clone(), vec![Route::Outside(to.clone())])),
-            Err(RouteError::UnknownUser | RouteError::UnknownRelayRecipient) => {
+            Err(RouteError::UnknownUser | RouteError::UnknownRelayRecipient | RouteError::NotOurs) => {
                 Err("its reverse-path is an address of ours that does not exist")
             }
             // Whoever mends the tables finds the cause in the story; until then no report could be written, and waiting
@@ -166,9 +165,9 @@ impl Reporter {
             to: &to,
             message_id: &message_id,
             boundary: &boundary,
-            date: date(now),
+            date: now.into(),
             envelope_id: message.envelope.envelope_id.as_deref(),
-            arrived: date(message.envelope.arrived),
+            arrived: message.envelope.arrived.into(),
             queue_id: Some(message.envelope.id),
             recipients: &recipients,
         };
@@ -238,7 +237,6 @@ impl Reporter {
         let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(to.clone()) };
         let destined: Vec<Destined> =
             routes.into_iter().map(|route| Destined { recipient: recipient.clone(), route, via: None }).collect();
-        let at = deliver::now();
         let arrival = Arrival {
             listener: format!("bounce of {}", message.envelope.id),
             to: vec![to.to_string()],
@@ -246,19 +244,9 @@ impl Reporter {
             octets: staged.body.octets,
             ..Arrival::default()
         };
-        let accepted = Accepted {
-            id,
-            at,
-            envelope: &envelope,
-            account: None,
-            hold: None,
-            queue_all: true,
-            is_ascii: staged.is_ascii,
-            arrival,
-            events: Vec::new(),
-            together: true,
-        };
-        deliver::plan(accepted, &destined, staged.body.id, date(at), &self.directory)
+        let accepted = Accepted::of_our_own(id, &envelope, staged.is_ascii, arrival);
+        let date = accepted.at.into();
+        deliver::plan(accepted, &destined, staged.body.id, date, &self.directory)
     }
 }
 
@@ -299,11 +287,7 @@ fn recipient_report<'a>(told: &'a Told, about: About, now: UnixMillis) -> Recipi
         remote: attempt.peer.as_deref(),
         diagnostic: Some(&attempt.text),
         is_reply: attempt.is_reply,
-        last_attempt: (attempt.outcome != Outcome::Delivered || about == About::Success).then(|| date(now)),
-        retry_until: told.until.map(date),
+        last_attempt: (attempt.outcome != Outcome::Delivered || about == About::Success).then(|| now.into()),
+        retry_until: told.until.map(InternalDate::from),
     }
-}
-
-fn date(at: UnixMillis) -> InternalDate {
-    InternalDate { unix_seconds: i64::try_from(at.0 / 1_000).unwrap_or(0), zone_minutes: 0 }
 }

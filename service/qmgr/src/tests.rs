@@ -94,18 +94,7 @@ impl World {
         writer.write(b"Subject: s\r\n\r\nb\r\n").unwrap();
         let body = writer.finish(b"", Vec::new()).unwrap();
         let id = self.manager.house.reporter.next_id();
-        let accepted = Accepted {
-            id,
-            at: deliver::now(),
-            envelope,
-            account: None,
-            hold: None,
-            queue_all: true,
-            is_ascii: true,
-            arrival: Arrival::default(),
-            events: Vec::new(),
-            together: true,
-        };
+        let accepted = Accepted::of_our_own(id, envelope, true, Arrival::default());
         let end = |to: &&str| {
             let recipient = Recipient::new(address(to));
             Destined { route: Route::Outside(recipient.address.clone()), recipient, via: None }

@@ -9,7 +9,7 @@ mod journal;
 pub use journal::TlsJournal;
 
 use deliver::{Accepted, Destined, Intake, QueueDoor, QueueIds, Signer, Staged};
-use directory::{Directory, DomainClass, Route, RouteError};
+use directory::{Directory, DomainClass};
 use dns::{Lookup, Name};
 use journal::{DAY, Due, Tries};
 use mail::{Address, Arrival, Domain, Envelope, InternalDate, LocalPart, Notify, Recipient, ReversePath, UnixMillis};
@@ -225,15 +225,10 @@ impl TlsReports {
 
     /// Queues a report.
     async fn mail(&self, report: &Report<'_>, to: &Address) -> Given {
-        let routes = match self.desk.directory.route(to) {
-            Ok(routes) => routes,
-            Err(RouteError::NotOurs) => vec![Route::Outside(to.clone())],
-            Err(RouteError::UnknownUser | RouteError::UnknownRelayRecipient | RouteError::LoopOrTooDeep) => {
-                return Given::Impossible("an address of ours that leads nowhere".to_owned());
-            }
+        let Ok(routes) = self.desk.directory.way(to) else {
+            return Given::Impossible("an address of ours that leads nowhere".to_owned());
         };
-        let at = deliver::now();
-        let date = InternalDate { unix_seconds: (at.0 / 1_000) as i64, zone_minutes: 0 };
+        let date = InternalDate::from(deliver::now());
         let domain = &report.head.contact.domain;
         let staged = match self.stage(&message(report, to, date.unix_seconds), domain) {
             Ok(Some(staged)) => staged,
@@ -255,18 +250,7 @@ impl TlsReports {
             octets: staged.body.octets,
             ..Arrival::default()
         };
-        let accepted = Accepted {
-            id: self.desk.queue_ids.next(),
-            at,
-            envelope: &envelope,
-            account: None,
-            hold: None,
-            queue_all: true,
-            is_ascii: staged.is_ascii,
-            arrival,
-            events: Vec::new(),
-            together: true,
-        };
+        let accepted = Accepted::of_our_own(self.desk.queue_ids.next(), &envelope, staged.is_ascii, arrival);
         let plan = deliver::plan(accepted, &destined, staged.body.id, date, &self.desk.directory);
         if let Err(cause) = self.desk.store.commit(plan.commit).await {
             return Given::NotYet(cause.to_string());

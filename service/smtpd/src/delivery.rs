@@ -275,18 +275,7 @@ impl Desk {
             octets: twin.octets,
             ..mail::Arrival::default()
         };
-        let accepted = Accepted {
-            id: self.house.queue_ids.next(),
-            at: deliver::now(),
-            envelope: &envelope,
-            account: None,
-            hold: None,
-            queue_all: true,
-            is_ascii,
-            arrival,
-            events: Vec::new(),
-            together: true,
-        };
+        let accepted = Accepted::of_our_own(self.house.queue_ids.next(), &envelope, is_ascii, arrival);
         let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(address.clone()) };
         let destined = [Destined { recipient, route: Route::Outside(address.clone()), via: None }];
         let plan = deliver::plan(accepted, &destined, twin.id, now(), &self.house.directory);
@@ -537,7 +526,7 @@ impl Desk {
 fn named(action: &header_rules::Action) -> String {
     use header_rules::Action;
     let with = |name: &str, text: &str| if text.is_empty() { name.to_owned() } else { format!("{name} {text}") };
-    let field = |octets: &[u8]| mail::queue::one_line(&String::from_utf8_lossy(octets));
+    let field = |octets: &[u8]| mail::text::one_line(&String::from_utf8_lossy(octets));
     match action {
         Action::Dunno => "DUNNO".into(),
         Action::Ignore => "IGNORE".into(),

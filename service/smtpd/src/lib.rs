@@ -21,7 +21,7 @@ use refusal::{Decider, Refusal};
 use sender_auth::srs::{Day, Srs};
 use smtp_proto::question::{Answer, Client, Question, Role};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use store::MailStore;
 use tokio::sync::Semaphore;
 
@@ -368,8 +368,7 @@ fn peer_text(client: &Client) -> String {
 
 /// The present, shown in UTC.
 fn now() -> InternalDate {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    InternalDate { unix_seconds: since.as_secs() as i64, zone_minutes: 0 }
+    deliver::now().into()
 }
 
 #[cfg(test)]

@@ -533,6 +533,8 @@ impl tracing::Subscriber for Log {
 async fn r113_the_log_tells_what_was_done() {
     let mut world = world(Role::Mx).await;
     let log = Arc::new(Log::default());
+    // With one dispatcher alone, a line that another test's thread comes to first, without any, would be silent for all.
+    let _other = tracing::Dispatch::new(Log::default());
     let _guard = tracing::subscriber::set_default(log.clone());
     for (recipients, notify, outcomes) in [
         (&[BRIAN, "x@example.com"][..], None, &["delivered", "queued"][..]),
