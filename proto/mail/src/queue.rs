@@ -8,7 +8,7 @@ use crate::envelope::{DsnReturn, QueueId, Recipient, ReversePath};
 use crate::mailbox::{AccountName, BlobId, BodyId};
 use crate::status::EnhancedStatus;
 use crate::story::Event;
-pub use crate::text::one_line;
+use crate::text::one_line;
 
 /// Milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
