@@ -58,7 +58,6 @@ pub(crate) enum Wish {
     /// Nothing: the report decides.
     None,
     Hold,
-    Remove,
 }
 
 impl Entry {

@@ -147,7 +147,7 @@ impl Schedule {
     }
 
     /// Adds a recipient that goes to this destination. One that is known is left as it is, and the answer is false: to
-    /// send it elsewhere, remove it first.
+    /// send it elsewhere, let it be settled first.
     pub fn insert(&mut self, entry: &QueueEntry, destination: &DestinationKey, now: UnixMillis) -> bool {
         self.set_now(now);
         let key = Key::new(entry.message, entry.number);
@@ -173,27 +173,12 @@ impl Schedule {
         true
     }
 
-    /// Takes a recipient out: it was settled. If it is in flight, it is gone when its job is reported. False if it is
-    /// not known.
-    pub fn remove(&mut self, message: QueueId, number: u32) -> bool {
-        let Some(slot) = self.entry_of.get(&Key::new(message, number)).copied() else { return false };
-        match self.entries[slot].place {
-            Place::InFlight(_) => self.entries[slot].place = Place::InFlight(Wish::Remove),
-            Place::Waiting | Place::Held => {
-                self.lift_out(slot);
-                self.forget(slot);
-            }
-        }
-        true
-    }
-
     /// Another state for a recipient. One that is in flight is held after its job if it is still there then; a time is
     /// up to the report. False if it is not known.
     pub fn set_state(&mut self, message: QueueId, number: u32, state: QueueState, now: UnixMillis) -> bool {
         self.set_now(now);
         let Some(slot) = self.entry_of.get(&Key::new(message, number)).copied() else { return false };
         match (self.entries[slot].place, state) {
-            (Place::InFlight(Wish::Remove), _) => return false,
             (Place::InFlight(_), QueueState::Held) => self.entries[slot].place = Place::InFlight(Wish::Hold),
             (Place::InFlight(_), QueueState::Waiting(_)) => self.entries[slot].place = Place::InFlight(Wish::None),
             (Place::Waiting | Place::Held, state) => {
@@ -416,7 +401,6 @@ impl Schedule {
         let entry = &self.entries[slot];
         let Place::InFlight(wish) = entry.place else { return };
         let state = match (wish, state(entry)) {
-            (Wish::Remove, _) => None,
             (Wish::Hold, Some(_)) => Some(QueueState::Held),
             (_, state) => state,
         };

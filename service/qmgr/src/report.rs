@@ -1,4 +1,5 @@
-//! Writes reports: what a conclusion tells its sender, as messages of the queue, in the same commit as the conclusion.
+//! From a conclusion to the commit of it: with its changes go reports to the sender, as messages of the queue, and what the
+//! stories tell. Nothing is committed here.
 
 use crate::outcome::{About, Conclusion, Told, silence};
 use deliver::{Accepted, Destined, Intake, QueueIds, Queued, Reading, Signer, Staged};

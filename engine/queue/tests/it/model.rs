@@ -26,7 +26,6 @@ const BOUNCE_LIFE_MILLIS: u64 = 2_400_000;
 #[derive(Debug, Clone)]
 enum Step {
     Insert { message: u64, number: u32, due: u64, held: bool },
-    Remove { pick: usize },
     Hold { pick: usize },
     Wait { pick: usize, due: u64 },
     Next,
@@ -64,7 +63,6 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0u64..24, 0u32..5, 0u64..2_000, prop::bool::weighted(0.1))
             .prop_map(|(message, number, due, held)| Step::Insert { message, number, due: due.saturating_sub(1_000), held }),
-        1 => pick.clone().prop_map(|pick| Step::Remove { pick }),
         1 => pick.clone().prop_map(|pick| Step::Hold { pick }),
         2 => (pick.clone(), 0u64..20_000).prop_map(|(pick, due)| Step::Wait { pick, due }),
         6 => Just(Step::Next),
@@ -85,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
 enum State {
     Waiting(u64),
     Held,
-    InFlight { due: u64, hold: bool, remove: bool },
+    InFlight { due: u64, hold: bool },
 }
 
 /// A courier between `next` and `release`.
@@ -192,15 +190,6 @@ impl World {
                     self.told.remove(&(message, number));
                 }
             }
-            Step::Remove { pick } => {
-                let Some(key) = self.pick(pick) else { return };
-                assert!(self.schedule.remove(QueueId(key.0), key.1));
-                if let Some(State::InFlight { remove, .. }) = self.entries.get_mut(&key) {
-                    *remove = true;
-                } else {
-                    self.entries.remove(&key);
-                }
-            }
             Step::Hold { pick } => self.set_state(pick, QueueState::Held),
             Step::Wait { pick, due } => self.set_state(pick, QueueState::Waiting(UnixMillis(self.now + due * 1_000))),
             Step::Next => {
@@ -247,10 +236,8 @@ impl World {
         let Some(key) = self.pick(pick) else { return };
         let now = self.now();
         let known = self.entries.get_mut(&key).expect("picked");
-        let is_known = !matches!(known, State::InFlight { remove: true, .. });
-        assert_eq!(self.schedule.set_state(QueueId(key.0), key.1, state, now), is_known);
+        assert!(self.schedule.set_state(QueueId(key.0), key.1, state, now));
         match (known, state) {
-            (State::InFlight { remove: true, .. }, _) => {}
             (State::InFlight { hold, .. }, state) => *hold = state == QueueState::Held,
             (known, QueueState::Held) => *known = State::Held,
             (known, QueueState::Waiting(due)) => *known = State::Waiting(due.0.min(self.now + WAIT_MAX_MILLIS)),
@@ -269,7 +256,7 @@ impl World {
         };
         let job = job.expect("in no job");
         assert_eq!((job.message.0, &job.recipients[..], job.errand), (key.0, &[key.1][..], Errand::Overdue));
-        self.entries.insert(key, State::InFlight { due, hold, remove: false });
+        self.entries.insert(key, State::InFlight { due, hold });
         self.overdue.push(job);
     }
 
@@ -336,7 +323,7 @@ impl World {
             let State::Waiting(due) = self.entries[&key] else { panic!("{key:?} is {:?}", self.entries[&key]) };
             assert!(due <= self.now, "{key:?} is not due");
             dues.push(due);
-            self.entries.insert(key, State::InFlight { due, hold: false, remove: false });
+            self.entries.insert(key, State::InFlight { due, hold: false });
         }
         // What is due first among the sender's mail goes first, and recipients that are due together go together.
         let first = dues.iter().min().copied().expect("not empty");
@@ -368,7 +355,7 @@ impl World {
             assert_eq!(job.destination, destination(route(key.0, key.1)));
             assert!(self.is_overdue(key), "{key:?} is {:?}", self.entries[&key]);
             let State::Waiting(due) = self.entries[&key] else { panic!("{key:?} is {:?}", self.entries[&key]) };
-            self.entries.insert(key, State::InFlight { due, hold: false, remove: false });
+            self.entries.insert(key, State::InFlight { due, hold: false });
             self.listed.remove(&key);
             self.told.insert(key);
         }
@@ -405,7 +392,7 @@ impl World {
         let mut results = vec![(9, None)];
         for (number, fate) in job.recipients.iter().zip(fates) {
             let key = (message.0, *number);
-            let State::InFlight { due, hold, remove } = self.entries[&key] else { panic!("{key:?} is not in flight") };
+            let State::InFlight { due, hold } = self.entries[&key] else { panic!("{key:?} is not in flight") };
             let state = match fate {
                 Fate::Settled => None,
                 Fate::Deferred(seconds) => Some(QueueState::Waiting(UnixMillis(now + seconds * 1_000))),
@@ -417,11 +404,11 @@ impl World {
                 results.push((*number, state));
             }
             match state {
-                Some(QueueState::Waiting(due)) if !hold && !remove => {
+                Some(QueueState::Waiting(due)) if !hold => {
                     self.entries.insert(key, State::Waiting(due.0.min(now + WAIT_MAX_MILLIS)));
                 }
-                Some(_) if !remove => drop(self.entries.insert(key, State::Held)),
-                _ => drop(self.entries.remove(&key)),
+                Some(_) => drop(self.entries.insert(key, State::Held)),
+                None => drop(self.entries.remove(&key)),
             }
         }
         match self.schedule.report(job, &results, contact, self.now()) {
