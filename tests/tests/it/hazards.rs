@@ -4,7 +4,12 @@ use crate::BRIAN;
 use crate::desk::{deliver, message, subjects};
 use peers::client::{Imap, Raw, Smtp};
 use peers::peer::Peer;
+use peers::sender::Sender;
 use peers::server::{PASSWORD, Port, Server};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// Resident memory of the server, in KiB.
@@ -12,6 +17,13 @@ fn resident_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().unwrap())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Processor time that the server has used, in hundredths of a second.
+fn processor_ticks(server: &Server) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid().unwrap())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 /// Runs an attack twice, the first time to fill what is filled only once, and gives the growth of the second in KiB.
@@ -278,15 +290,10 @@ fn v57_out_of_descriptors_the_server_waits_and_goes_on() {
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     Peer::new("prlimit").args(["--pid", &pid, &format!("--nofile={}:", open + 20)]).succeed().unwrap();
     let crowd: Vec<Raw> = (0..60).map(|_| Raw::connect(server.port(Port::Mx)).unwrap()).collect();
-    let ticks = || -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-    };
     std::thread::sleep(Duration::from_millis(500));
-    let before = ticks();
+    let before = processor_ticks(&server);
     std::thread::sleep(Duration::from_secs(1));
-    let used = ticks() - before;
+    let used = processor_ticks(&server) - before;
     assert!(used < 30, "{used} hundredths of a second of work in one second of waiting");
     reader.command("NOOP").unwrap();
     drop(crowd);
@@ -294,4 +301,100 @@ fn v57_out_of_descriptors_the_server_waits_and_goes_on() {
     Peer::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:")]).run().unwrap();
     crate::desk::wait_until("the server accepts again", || Smtp::connect(server.port(Port::Mx)).is_ok());
     deliver(&server, BRIAN, "alive", "x");
+}
+
+/// What a resolver says to a question, by the first label of its name; where that is nothing, the answer to another one comes.
+fn malice(question: &[u8], number: u16) -> Option<Vec<u8>> {
+    // An id, flags, four counts; then the name, in any case.
+    let (head, rest) = question.split_at_checked(12)?;
+    let end = rest.iter().position(|octet| *octet == 0)?;
+    let (asked, label) = (rest.get(..end + 5)?, rest.get(1..1 + usize::from(rest[0]))?.to_ascii_lowercase());
+    let answer = |answers: u16, records: &[u8]| {
+        let counts = [[0, 1], answers.to_be_bytes(), [0, 0], [0, 0]].concat();
+        [&head[..2], &[0x81, 0x80], &counts, asked, records].concat()
+    };
+    // The name that was asked for, a type, class IN, an hour, and a length.
+    let record = |kind: u8, length: u16| [&[0xc0, 12, 0, kind, 0, 1, 0, 0, 14, 16][..], &length.to_be_bytes()].concat();
+    let here = 12 + asked.len() as u8;
+    Some(match &label[..] {
+        b"circle" => answer(1, &[0xc0, here, 0, 15, 0, 1, 0, 0, 14, 16, 0, 4, 0, 10, 0xc0, 12]),
+        b"counts" => answer(u16::MAX, &[]),
+        b"short" => answer(0, &[])[..11].to_vec(),
+        b"beyond" => answer(1, &[record(15, u16::MAX), vec![0; 9]].concat()),
+        b"itself" => answer(1, &[record(5, 2), vec![0xc0, 12]].concat()),
+        b"junk" => [&head[..2], &[0xff; 4_000][..]].concat(),
+        b"cut" => [&head[..2], &[0x83, 0x80], &answer(0, &[])[4..]].concat(),
+        // One alias after another, none of them twice.
+        b"chain" | b"next" => {
+            let next = format!("{number:05}");
+            let next = [&[4], &b"next"[..], &[5], next.as_bytes(), &[0xc0, 12]].concat();
+            answer(1, &[record(5, next.len() as u16), next].concat())
+        }
+        _ => return None,
+    })
+}
+
+/// A resolver of such answers over UDP and TCP, and how often it was asked by UDP.
+fn hostile_resolver() -> (SocketAddr, Arc<AtomicU16>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap();
+    let socket = UdpSocket::bind(place).unwrap();
+    let asked = Arc::new(AtomicU16::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, asking)) = socket.recv_from(&mut question) {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            // Whoever asked may have gone away.
+            match malice(&question[..length], number) {
+                Some(answer) => _ = socket.send_to(&answer, asking),
+                None => (0..2_000).for_each(|_| _ = socket.send_to(&[!question[0]; 40], asking)),
+            }
+        }
+    });
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            // The longest answer there is, the end of which never comes.
+            let _ = stream.write_all(&[0xff; 1_000]);
+            open.push(stream);
+        }
+    });
+    (place, asked)
+}
+
+#[test]
+fn v46_what_a_hostile_resolver_says_only_delays() {
+    let (resolver, asked) = hostile_resolver();
+    let server = Server::start_edited(|text| {
+        text.replace("servers = [\"127.0.0.1\"]", &format!("servers = [\"{resolver}\"]\ntimeout_seconds = 2"))
+    });
+    let sender = Sender { server: server.unwrap() };
+    let kinds = [
+        ("circle", "a malformed reply"),
+        ("counts", "a reply with too many records"),
+        ("beyond", "a malformed reply"),
+        ("itself", "aliases lead from itself.far.example back to it"),
+        ("chain", "more than 8 aliases"),
+        // These are asked again over TCP.
+        ("short", "no answer in time"),
+        ("junk", "no answer in time"),
+        ("cut", "no answer in time"),
+        ("others", "no answer in time"),
+    ];
+    let before = processor_ticks(&sender.server);
+    let text = "Subject: x\r\n\r\nx\r\n";
+    let ids = kinds.map(|(kind, _)| sender.submit(&[&format!("x@{kind}.far.example")], text).unwrap());
+    deliver(&sender.server, BRIAN, "meanwhile", "x");
+    assert!(subjects(&sender.server, BRIAN, "INBOX").contains(&"meanwhile".to_owned()));
+    for ((kind, words), id) in kinds.into_iter().zip(&ids) {
+        sender.wait_for_story(id, "to be tried again at").unwrap();
+        let list = sender.server.command(&["queue", "list", id]).unwrap();
+        assert!(list.contains(": 4.4.3 ") && list.contains(words), "{kind}:\n{list}");
+    }
+    let used = processor_ticks(&sender.server) - before;
+    assert!(used < 200, "{used} hundredths of a second of work");
+    let asked = asked.load(Ordering::Relaxed);
+    assert!(asked < 100, "{asked} questions");
+    assert_eq!(sender.audit().unwrap()["waiting"], kinds.len());
 }
