@@ -3,6 +3,7 @@
 mod walk;
 
 use crate::QueueManager;
+use crate::courier::log;
 use crate::destination::plain;
 use crate::outcome::{Conclusion, Told};
 use mail::queue::Outcome;
@@ -298,7 +299,8 @@ impl QueueManager {
                 queue.push(tell(id, queued, Happening::Discarded { by: by.to_owned() }));
                 queue.push(QueueChange::Settle { message: id, number: queued.number, how: Settled::Discarded });
             }
-            self.house.store.commit(Commit { queue, ..Commit::default() }).await?;
+            self.house.store.commit(Commit { queue: queue.clone(), ..Commit::default() }).await?;
+            log(&message, &queue);
             claim.settled.extend(message.recipients.iter().map(|queued| queued.number));
             changed.recipients += message.recipients.len() as u64;
         }

@@ -1,7 +1,6 @@
 //! One courier: carries jobs to one destination, over one connection as long as it bears.
 
 use crate::outcome::{self, Conclusion};
-use crate::report::Written;
 use crate::{Idle, InFlight, QueueManager, entry};
 use directory::Transport;
 use mail::queue::Outcome;
@@ -322,7 +321,9 @@ impl QueueManager {
             queue.push(QueueChange::Tell { message: id, event: Event { at: deliver::now(), recipient, what } });
             queue.push(QueueChange::Settle { message: id, number: queued.number, how: Settled::Discarded });
         }
-        self.persist(&Commit { queue, ..Commit::default() }).await.ok()?;
+        let commit = Commit { queue, ..Commit::default() };
+        self.persist(&commit).await.ok()?;
+        log(message, &commit.queue);
         Some(present.iter().map(|queued| (queued.number, None)).collect())
     }
 
@@ -343,7 +344,10 @@ impl QueueManager {
     pub(crate) async fn settle(&self, message: &QueuedMessage, conclusion: Conclusion) -> Option<States> {
         let written = self.house.reporter.write(message, conclusion).await;
         self.persist(&written.commit).await.ok()?;
-        log(message, &written);
+        log(message, &written.commit.queue);
+        for cause in &written.unreported {
+            tracing::warn!(queue_id = %message.envelope.id, to = %message.envelope.reverse_path, %cause, "no report");
+        }
         for queued in written.queued {
             deliver::QueueDoor::queued(self, queued);
         }
@@ -370,32 +374,38 @@ impl QueueManager {
     }
 }
 
-/// What became of the recipients that were tried, once it is durable.
-fn log(message: &QueuedMessage, written: &Written) {
-    let now = deliver::now();
-    for change in &written.commit.queue {
+/// What became of recipients, once it is durable.
+pub(crate) fn log(message: &QueuedMessage, changes: &[QueueChange]) {
+    let id = message.envelope.id;
+    for change in changes {
         let QueueChange::Tell { event, .. } = change else { continue };
-        let Happening::Attempted(attempt) = &event.what else { continue };
-        let outcome = match attempt.outcome {
-            Outcome::Delivered => "sent",
-            Outcome::Deferred => "deferred",
-            Outcome::Failed => "failed",
-        };
-        metrics::counter!("outbound_recipients_total", "outcome" => outcome).increment(1);
-        let delay_ms = now.0.saturating_sub(message.envelope.arrived.0);
-        if attempt.outcome == Outcome::Delivered {
-            metrics::histogram!("outbound_delay_seconds").record(delay_ms as f64 / 1_000.0);
+        let to = event.recipient.as_deref().unwrap_or_default();
+        if let Happening::Attempted(attempt) = &event.what {
+            log_try(message, to, attempt);
+        } else if let Happening::Bounced { cause, report } = &event.what {
+            tracing::info!(queue_id = %id, to, cause, report, "given up");
+        } else if let Happening::Discarded { by } = &event.what {
+            tracing::info!(queue_id = %id, to, rule = by, "discarded");
         }
-        tracing::info!(
-            queue_id = %message.envelope.id, from = %message.envelope.reverse_path,
-            to = event.recipient.as_deref().unwrap_or_default(), outcome, status = %attempt.status,
-            relay = attempt.peer.as_deref(), tls = attempt.tls.as_deref(), reply = %attempt.text, delay_ms,
-            "delivery"
-        );
     }
-    for cause in &written.unreported {
-        tracing::warn!(queue_id = %message.envelope.id, to = %message.envelope.reverse_path, %cause, "no report");
+}
+
+fn log_try(message: &QueuedMessage, to: &str, attempt: &Attempt) {
+    let outcome = match attempt.outcome {
+        Outcome::Delivered => "sent",
+        Outcome::Deferred => "deferred",
+        Outcome::Failed => "failed",
+    };
+    metrics::counter!("outbound_recipients_total", "outcome" => outcome).increment(1);
+    let delay_ms = deliver::now().0.saturating_sub(message.envelope.arrived.0);
+    if attempt.outcome == Outcome::Delivered {
+        metrics::histogram!("outbound_delay_seconds").record(delay_ms as f64 / 1_000.0);
     }
+    tracing::info!(
+        queue_id = %message.envelope.id, from = %message.envelope.reverse_path, to, outcome, status = %attempt.status,
+        relay = attempt.peer.as_deref(), tls = attempt.tls.as_deref(), reply = %attempt.text, delay_ms,
+        "delivery"
+    );
 }
 
 /// What an `error:` transport says: a text, with its own status in front or none. One of class 4 only puts off.

@@ -318,3 +318,18 @@ async fn r97_etrn_is_for_mail_with_requiretls_too() {
     let [Some(first), Some(second), None] = destinations else { panic!("{destinations:?}") };
     assert_ne!(first, second);
 }
+
+/// What an administrator gives up or throws away is in the log like everything else.
+#[tokio::test]
+async fn r143_the_log_tells_of_what_was_bounced_and_deleted() {
+    let world = world();
+    let id = world.queue("you@elsewhere.example", &["x@there.example", "y@there.example"]).await.envelope.id;
+    let only = |to: &str| Selection { recipient: Some(to.into()), ..of(&[id]) };
+    let log = testkit::log::Log::capture();
+    world.manager.bounce(&only("x@there.example"), "enough").await.unwrap();
+    world.manager.delete(&only("y@there.example"), "me").await.unwrap();
+    let lines = log.take();
+    let bounced = format!("given up queue_id={id} to=x@there.example cause=5.0.0 enough report=");
+    assert!(lines.iter().any(|line| line.starts_with(&bounced)), "{lines:?}");
+    assert!(lines.contains(&format!("discarded queue_id={id} to=y@there.example rule=me")), "{lines:?}");
+}

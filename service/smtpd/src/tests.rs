@@ -492,50 +492,11 @@ async fn v40_a_reverse_path_that_is_not_the_accounts_does_not_sign() {
     }
 }
 
-/// Remembers what the lines of deliveries say of the outcome.
-#[derive(Default)]
-struct Log(Mutex<Vec<String>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Outcome<'a>(&'a Log);
-        impl tracing::field::Visit for Outcome<'_> {
-            fn record_debug(&mut self, _: &tracing::field::Field, _: &dyn std::fmt::Debug) {}
-
-            fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
-                if field.name() == "outcome" {
-                    self.0.0.lock().unwrap().push(value.to_owned());
-                }
-            }
-        }
-        event.record(&mut Outcome(self));
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 /// R113: the log tells what was done, whatever the recipient's own way would have been.
 #[tokio::test]
 async fn r113_the_log_tells_what_was_done() {
     let mut world = world(Role::Mx).await;
-    let log = Arc::new(Log::default());
-    // With one dispatcher alone, a line that another test's thread comes to first, without any, would be silent for all.
-    let _other = tracing::Dispatch::new(Log::default());
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let log = testkit::log::Log::capture();
     for (recipients, notify, outcomes) in [
         (&[BRIAN, "x@example.com"][..], None, &["delivered", "queued"][..]),
         (&[BRIAN], ON_SUCCESS, &["queued"]),
@@ -547,7 +508,9 @@ async fn r113_the_log_tells_what_was_done() {
     ] {
         world.open_for("you@example.org", recipients, notify).await;
         world.text("\r\nb\r\n").await;
-        assert_eq!(*log.0.lock().unwrap(), outcomes, "{recipients:?}");
-        log.0.lock().unwrap().clear();
+        let lines = log.take();
+        let told = lines.iter().filter(|line| line.starts_with("delivery "));
+        let told: Vec<&str> = told.filter_map(|line| line.split(" outcome=").nth(1)?.split(' ').next()).collect();
+        assert_eq!(told, outcomes, "{recipients:?}");
     }
 }
