@@ -1,19 +1,20 @@
 //! The end of a message: judged, staged, committed, and only then answered with 250.
 
+mod ends;
+mod fields;
+mod text;
+
 use crate::refusal::{Decider, Refusal};
-use crate::{Desk, SubmissionRules, arrival, now, peer_text, reply};
-use deliver::{Accepted, Destined, Intake, Plan, Queued, Staged, goes_at_once, reverse_address};
+use crate::{Desk, arrival, now, peer_text, reply};
+use deliver::{Accepted, Destined, Intake, Plan, Queued, Staged};
 use directory::Route;
 use mail::{
-    AccountName, Address, ChangeError, Commit, Domain, Envelope, Event, Happening, Notify, QueueChange, QueueId,
-    Recipient, Reply, ReversePath,
+    AccountName, Address, ChangeError, Commit, Envelope, Event, Happening, Notify, QueueChange, QueueId, Recipient,
+    Reply, ReversePath,
 };
-use message::header_rules::{self, Verdict};
-use message::scan::HeaderFacts;
-use message::submission::{Demands, Given};
-use message::trace::{self, ReceivedFacts, Transmission};
+use message::header_rules::Verdict;
 use policy::Effect;
-use smtp_proto::question::{Client, Greeting, Role};
+use smtp_proto::question::{Client, Role};
 use std::collections::HashMap;
 use store::StagedBody;
 
@@ -82,28 +83,6 @@ impl Desk {
             self.house.queue.queued(queued);
         }
         Ok(fates)
-    }
-
-    /// What goes to a mailbox of ours through the queue, because its sender wants to hear of the delivery, must fit like
-    /// anything else: no stranger fills the queue with what its mailbox does not take. Gives the recipients for whom there
-    /// is no room, in order.
-    async fn without_room(&self, destined: &[Destined], octets: u64) -> Vec<(Address, Refusal)> {
-        let envelope = Envelope { declared_size_octets: Some(octets), ..Envelope::new(ReversePath::Null) };
-        let mut refused = Vec::new();
-        for Destined { recipient, route, via } in destined {
-            let Route::Mailbox(account) = route else { continue };
-            if goes_at_once(recipient, route) {
-                continue;
-            }
-            let named = via.as_ref().unwrap_or(&recipient.address);
-            let refusal = match self.house.policy.has_room(account, &envelope).await {
-                Some(true) => continue,
-                Some(false) => Decider::Quota(account.clone()).refuses(reply::quota_exceeded(named)),
-                None => Decider::Store.refuses(reply::local_error()),
-            };
-            refused.push((named.clone(), refusal));
-        }
-        refused
     }
 
     /// R113: accepted, and thrown away by a rule that its story names.
@@ -283,220 +262,6 @@ impl Desk {
         plan.queued
     }
 
-    /// The envelope of an archived copy, for whoever reads it.
-    fn archive_fields(&self, message: &Message<'_>) -> String {
-        let envelope = message.envelope;
-        let mut fields = format!("X-Envelope-From: <{}>\r\n", envelope.reverse_path);
-        for recipient in &envelope.recipients {
-            fields.push_str(&format!("X-Envelope-To: <{}>\r\n", recipient.address));
-        }
-        fields.push_str(&trace::received(&self.received_facts(message)));
-        fields
-    }
-
-    /// What is demanded of the text and done to it: header rules, missing fields, the signature.
-    fn text(&self, message: &Message<'_>, intake: &mut Intake) -> Result<Text, Refusal> {
-        let findings = intake.findings().clone();
-        let mut text = Text { verdict: findings.verdict, redirect: findings.redirect, ..Text::default() };
-        if let Verdict::Reject(refusal) = &text.verdict {
-            let is_cause = |deed: &&header_rules::Deed| matches!(deed.action, header_rules::Action::Reject(_));
-            let line = findings.deeds.iter().rfind(is_cause).and_then(|deed| deed.line);
-            return Err(Decider::HeaderRules(line).refuses(reply::header_refused(refusal)));
-        }
-        if let Verdict::Hold(rule) | Verdict::Discard(rule) = &mut text.verdict {
-            use header_rules::Action;
-            let is_cause = |deed: &&header_rules::Deed| matches!(deed.action, Action::Hold(_) | Action::Discard(_));
-            let cause = findings.deeds.iter().rfind(is_cause).map(|deed| (deed.line, named(&deed.action)));
-            if let Some((Some(line), action)) = cause {
-                *rule = format!("line {line}: {action}");
-            }
-        }
-        for deed in &findings.deeds {
-            let line = deed.line.map_or("a limit".to_owned(), |line| format!("header rule in line {line}"));
-            tracing::info!(queue_id = %message.id, rule = %line, field = %deed.field, "header field");
-            let what = format!("{line}: {}: {}", named(&deed.action), deed.field);
-            text.events.push(Event { at: deliver::now(), recipient: None, what: Happening::Altered { what } });
-        }
-        let mut added = String::new();
-        if let Some(rules) = self.house.submission.as_ref().filter(|_| message.client.role == Role::Submission) {
-            added = self.submitted(message, intake.facts(), rules)?;
-        }
-        if let Some(domain) = self.signing_domain(message, intake.facts()) {
-            match intake.sign(&domain, &added) {
-                Ok(fields) => text.prefix = fields,
-                Err(error) => tracing::warn!(queue_id = %message.id, %domain, %error, "not signed"),
-            }
-        }
-        text.prefix.extend_from_slice(added.as_bytes());
-        Ok(text)
-    }
-
-    /// The domain of the author, or else of the reverse-path, whichever the account may send as. A signature says that the
-    /// domain stands by the message (V40).
-    fn signing_domain(&self, message: &Message<'_>, facts: &HeaderFacts) -> Option<Domain> {
-        let may_send = |address: &&Address| {
-            let path = ReversePath::Address((*address).clone());
-            message.client.account.as_ref().is_none_or(|account| self.house.directory.may_send_as(account, &path))
-        };
-        let authors = message::submission::authors(facts, rules_for_signing()).ok();
-        let author = authors.as_ref().and_then(|authors| authors.from.first());
-        let mut known = author.into_iter().chain(reverse_address(&message.envelope.reverse_path));
-        known.find(may_send).map(|address| address.domain.clone())
-    }
-
-    /// R103, V40, R138: one plain author, and the fields that are missing.
-    fn submitted(
-        &self,
-        message: &Message<'_>,
-        facts: &HeaderFacts,
-        rules: &SubmissionRules,
-    ) -> Result<String, Refusal> {
-        let refused = |error| Decider::Author.refuses(reply::author_refused(&error));
-        let authors = message::submission::authors(facts, rules.demands).map_err(refused)?;
-        if let (true, Some(account)) = (rules.check_author, &message.client.account) {
-            let owned = |address: &&Address| {
-                !self.house.directory.may_send_as(account, &ReversePath::Address((*address).clone()))
-            };
-            if let Some(address) = authors.from.iter().find(owned) {
-                return Err(Decider::CheckAuthor.refuses(reply::author_not_owned(address, account)));
-            }
-        }
-        let account = message.client.account.as_ref().and_then(|account| Address::parse(account.as_str()).ok());
-        let author = reverse_address(&message.envelope.reverse_path).cloned().or(account);
-        let message_id = format!("{}@{}", message.id, self.house.host_name);
-        let given = Given { date: now(), message_id: &message_id, author: author.as_ref() };
-        message::submission::additions(facts, &given).map_err(refused)
-    }
-
-    /// The ends of all recipients' ways, with the effects of access tables applied.
-    fn ends(&self, message: &Message<'_>, effects: &[&Effect], by_header: Option<&Address>) -> Result<Ends, Refusal> {
-        let goes = |end: &Destined| goes_at_once(&end.recipient, &end.route);
-        let redirect = effects.iter().find_map(|e| if let Effect::Redirect(to) = e { Some(to) } else { None });
-        let redirect = redirect.or(by_header);
-        let recipients = &message.envelope.recipients;
-        let mut ends = Ends::default();
-        if let Some(address) = redirect {
-            tracing::info!(queue_id = %message.id, to = %address, "redirected");
-            let instead_of = recipients.first();
-            ends.destined = self.sent_to(address, instead_of.and_then(|recipient| recipient.notify), instead_of)?;
-            ends.at_once = vec![ends.destined.iter().all(goes); recipients.len()];
-        } else {
-            for (recipient, taken) in recipients.iter().zip(message.taken) {
-                let end = |route: &Route| Destined { recipient: recipient.clone(), route: route.clone(), via: None };
-                ends.destined.extend(taken.routes.iter().map(end));
-                ends.at_once.push(taken.routes.iter().all(|route| goes_at_once(recipient, route)));
-            }
-        }
-        for effect in effects {
-            if let Effect::Copy(address) = effect {
-                // No report about a copy goes to the message's sender, who does not know of it.
-                ends.destined.extend(self.sent_to(address, Some(Notify::Never), recipients.first())?);
-            }
-        }
-        Ok(ends)
-    }
-
-    /// What access tables do with the message, for its story. What they hold or throw away is told of by itself.
-    fn effect_events(&self, message: &Message<'_>) -> Vec<Event> {
-        let at = deliver::now();
-        let mut events = Vec::new();
-        for (recipient, taken) in message.envelope.recipients.iter().zip(message.taken) {
-            for effect in &taken.effects {
-                let by = |action: &str| format!("access table: {action}");
-                let what = match effect {
-                    Effect::Redirect(to) => Happening::Expanded { to: vec![to.to_string()], by: by("REDIRECT") },
-                    Effect::Copy(to) => Happening::Noted { what: format!("a copy goes to {to} ({})", by("BCC")) },
-                    Effect::Prepend(field) => Happening::Altered { what: format!("{field} ({})", by("PREPEND")) },
-                    Effect::Hold(_) | Effect::Discard(_) => continue,
-                };
-                events.push(Event { at, recipient: Some(recipient.address.to_string()), what });
-            }
-        }
-        events
-    }
-
-    /// An address that a rule of ours names, in the place of a recipient: it is forwarded there.
-    fn sent_to(
-        &self,
-        address: &Address,
-        notify: Option<Notify>,
-        instead_of: Option<&Recipient>,
-    ) -> Result<Vec<Destined>, Refusal> {
-        let unusable = |_| Decider::Target.refuses(reply::configuration_problem());
-        let routes = self.house.policy.way(address).map_err(unusable)?;
-        let recipient = Recipient { notify, ..Recipient::new(address.clone()) };
-        let via = instead_of.map(|recipient| recipient.address.clone());
-        let end = |route| Destined { recipient: recipient.clone(), route, via: via.clone() };
-        Ok(routes.into_iter().map(end).collect())
-    }
-
-    /// Return-Path and Delivered-To, on top (R64, R105). What leaves this house carries neither (RFC 5321 §4.4), and what
-    /// comes into a mailbox through the queue gets them there.
-    fn delivery_fields(&self, message: &Message<'_>, destined: &[Destined], is_held: bool) -> String {
-        if is_held || !destined.iter().all(|end| goes_at_once(&end.recipient, &end.route)) {
-            return String::new();
-        }
-        let mut fields = trace::return_path(&message.envelope.reverse_path);
-        if let [account] = deliver::accounts(destined.iter().map(|end| &end.route))[..]
-            && let Ok(address) = Address::parse(account.as_str())
-        {
-            fields.push_str(&trace::delivered_to(&address));
-        }
-        fields
-    }
-
-    /// Fields that tables add, and our Received line (R64, R105).
-    fn added_fields(&self, message: &Message<'_>, effects: &[&Effect]) -> String {
-        let mut prefix = String::new();
-        // One field, however many recipients it was found for.
-        let mut added: Vec<&str> = Vec::new();
-        for effect in effects {
-            if let Effect::Prepend(field) = effect
-                && !added.contains(&field.as_str())
-            {
-                prefix.push_str(&format!("{field}\r\n"));
-                added.push(field);
-            }
-        }
-        prefix.push_str(&self.received(message));
-        prefix
-    }
-
-    /// Our own trace field. Rules for submitted mail hold for it too (R151).
-    fn received(&self, message: &Message<'_>) -> String {
-        let facts = self.received_facts(message);
-        match self.house.submission.as_ref().filter(|_| message.client.role == Role::Submission) {
-            Some(rules) if rules.anonymous_trace => trace::received_anonymous(&facts),
-            Some(rules) if !rules.stages.rules.is_empty() => {
-                let field = trace::received(&facts);
-                let (field, _) = header_rules::filtered(&rules.stages.rules, field.as_bytes());
-                String::from_utf8_lossy(&field).into_owned()
-            }
-            _ => trace::received(&facts),
-        }
-    }
-
-    fn received_facts<'a>(&'a self, message: &Message<'a>) -> ReceivedFacts<'a> {
-        let (transmission, helo) = transmission(message.client);
-        ReceivedFacts {
-            helo,
-            reverse_name: None,
-            address: message.client.peer.peer.map(|peer| peer.ip()),
-            transmission,
-            tls: message.client.tls.as_ref(),
-            shows_tls: true,
-            is_authenticated: message.client.account.is_some(),
-            is_smtputf8: message.envelope.smtputf8,
-            host: &self.house.host_name,
-            queue_id: message.id,
-            recipient: match &message.envelope.recipients[..] {
-                [only] => Some(&only.address),
-                _ => None,
-            },
-            date: now(),
-        }
-    }
-
     fn store_failed(&self, id: QueueId, error: &store::StoreError) -> Refusal {
         tracing::error!(queue_id = %id, %error, "the store cannot take a message");
         Decider::Store.refuses(reply::to_store_error(error))
@@ -519,26 +284,6 @@ impl Desk {
                 account = message.client.account.as_ref().map(tracing::field::display), outcome, reply = %reply, "delivery"
             );
         }
-    }
-}
-
-/// An action of a header rule, as the rule has it.
-fn named(action: &header_rules::Action) -> String {
-    use header_rules::Action;
-    let with = |name: &str, text: &str| if text.is_empty() { name.to_owned() } else { format!("{name} {text}") };
-    let field = |octets: &[u8]| mail::text::one_line(&String::from_utf8_lossy(octets));
-    match action {
-        Action::Dunno => "DUNNO".into(),
-        Action::Ignore => "IGNORE".into(),
-        Action::Strip(text) => with("STRIP", text),
-        Action::Replace(new) => with("REPLACE", &field(new)),
-        Action::Prepend(new) => with("PREPEND", &field(new)),
-        Action::Warn(text) => with("WARN", text),
-        Action::Info(text) => with("INFO", text),
-        Action::Hold(text) => with("HOLD", text),
-        Action::Discard(text) => with("DISCARD", text),
-        Action::Reject(refusal) => with("REJECT", &refusal.text),
-        Action::Redirect(to) => with("REDIRECT", &to.to_string()),
     }
 }
 
@@ -615,29 +360,6 @@ struct Planned {
     twin: Option<StagedBody>,
 }
 
-/// The ends of all ways.
-#[derive(Default)]
-struct Ends {
-    destined: Vec<Destined>,
-    /// For each recipient of the envelope, whether all of its ways end in this commit.
-    at_once: Vec<bool>,
-}
-
-/// What became of a message's text.
-#[derive(Default)]
-struct Text {
-    verdict: Verdict,
-    redirect: Option<Address>,
-    events: Vec<Event>,
-    /// Signature and missing fields.
-    prefix: Vec<u8>,
-}
-
-/// Whose keys sign: several authors are no reason not to.
-fn rules_for_signing() -> Demands {
-    Demands { allows_several_authors: true }
-}
-
 /// An accepted message with all that is known of it.
 #[derive(Clone, Copy)]
 struct Message<'a> {
@@ -659,15 +381,5 @@ impl<'a> Message<'a> {
             Effect::Discard(rule) => Some(rule.as_str()),
             Effect::Redirect(_) | Effect::Copy(_) | Effect::Hold(_) | Effect::Prepend(_) => None,
         })
-    }
-}
-
-/// How the message came, and the name that the client gave.
-fn transmission(client: &Client) -> (Transmission, &str) {
-    match &client.greeting {
-        Some((Greeting::Helo, name)) => (Transmission::Smtp, name),
-        Some((Greeting::Ehlo, name)) => (Transmission::Esmtp, name),
-        Some((Greeting::Lhlo, name)) => (Transmission::Lmtp, name),
-        None => (Transmission::Smtp, "unknown"),
     }
 }
