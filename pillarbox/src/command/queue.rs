@@ -21,11 +21,11 @@ pub fn queue(loaded: &Loaded, command: &QueueCommand, output: &Output) -> anyhow
         return audit(loaded, output);
     }
     match (command, answer(loaded, command)?) {
-        (QueueCommand::List { limit, .. }, Response::Queue { messages }) => list(&messages, *limit, output),
-        (QueueCommand::Show { .. }, Response::Queue { messages }) => {
+        (QueueCommand::List { limit, .. }, Response::Queue(messages)) => list(&messages, *limit, output),
+        (QueueCommand::Show { .. }, Response::Queue(messages)) => {
             show(messages.first().context("unexpected answer")?, output);
         }
-        (_, Response::QueueSummary { destinations }) => summary(&destinations, output),
+        (_, Response::QueueSummary(destinations)) => summary(&destinations, output),
         (_, Response::Changed(changed)) => tell_changed(changed, output),
         _ => bail!("unexpected answer"),
     }
@@ -193,7 +193,7 @@ fn audit(loaded: &Loaded, output: &Output) -> anyhow::Result<ExitCode> {
     };
     let facts = match response {
         Response::Audit(facts) => facts,
-        Response::Failed { causes } => bail!("{}", causes.join("\n")),
+        Response::Failed(causes) => bail!("{}", causes.join("\n")),
         _ => bail!("unexpected answer"),
     };
     tell_audit(&facts, output);

@@ -31,7 +31,7 @@ pub fn holds_mail(loaded: &Loaded, account: &str) -> anyhow::Result<bool> {
 
 fn usages(loaded: &Loaded, account: Option<&str>, recalculate: bool) -> anyhow::Result<Vec<AccountUsage>> {
     match ask(loaded, &Request::Quota { account: account.map(str::to_owned), recalculate })? {
-        Some(Response::Quota { accounts }) => Ok(accounts),
+        Some(Response::Quota(accounts)) => Ok(accounts),
         Some(_) => bail!("unexpected answer"),
         None => from_store(loaded, account, recalculate),
     }

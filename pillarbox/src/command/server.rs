@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub fn ask(loaded: &Loaded, request: &Request) -> anyhow::Result<Option<Response>> {
     let socket = loaded.config.control_socket();
     match admin::control::call(&socket, request) {
-        Ok(Response::Failed { causes }) => bail!("{}", causes.join("\n")),
+        Ok(Response::Failed(causes)) => bail!("{}", causes.join("\n")),
         Ok(response) => Ok(Some(response)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("control socket {}", socket.display())),
@@ -28,7 +28,7 @@ pub fn ask_running(loaded: &Loaded, request: &Request) -> anyhow::Result<Respons
 /// `reload`
 pub fn reload(loaded: &Loaded, output: &Output) -> anyhow::Result<()> {
     let files = lent_files(loaded)?;
-    if let Response::Done { notes } = ask_running(loaded, &Request::Reload { files })?
+    if let Response::Done(notes) = ask_running(loaded, &Request::Reload { files })?
         && !output.json(&serde_json::json!({ "reloaded": true, "notes": notes }))
     {
         output.say("reloaded");

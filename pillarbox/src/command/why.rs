@@ -43,8 +43,8 @@ fn stories(loaded: &Loaded, options: &Why) -> anyhow::Result<Vec<StoryFacts>> {
         }
     };
     match response {
-        Response::Stories { stories } => Ok(stories),
-        Response::Failed { causes } => bail!("{}", causes.join("\n")),
+        Response::Stories(stories) => Ok(stories),
+        Response::Failed(causes) => bail!("{}", causes.join("\n")),
         _ => bail!("unexpected answer"),
     }
 }

@@ -64,44 +64,26 @@ pub enum Request {
 
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "kebab-case")]
+#[serde(tag = "answer", content = "of", rename_all = "kebab-case")]
 pub enum Response {
     /// The server is up.
     Status(Status),
-    /// Done; there may be something to tell.
-    Done {
-        /// Warnings, a line each.
-        notes: Vec<String>,
-    },
-    /// Usage of accounts.
-    Quota {
-        /// One entry an account.
-        accounts: Vec<AccountUsage>,
-    },
-    /// What is in the queue.
-    Queue {
-        /// Messages, the oldest first.
-        messages: Vec<Listed>,
-    },
-    /// Destinations.
-    QueueSummary {
-        /// By name.
-        destinations: Vec<DestinationFacts>,
-    },
+    /// Done; with warnings, a line each.
+    Done(Vec<String>),
+    /// Usage of accounts, one entry each.
+    Quota(Vec<AccountUsage>),
+    /// Messages of the queue, the oldest first.
+    Queue(Vec<Listed>),
+    /// Destinations, by name.
+    QueueSummary(Vec<DestinationFacts>),
     /// How many recipients of the queue were changed.
     Changed(Changed),
     /// Whether mail is conserved.
     Audit(AuditFacts),
-    /// Stories, the newest first.
-    Stories {
-        /// One each message.
-        stories: Vec<StoryFacts>,
-    },
-    /// It could not be done.
-    Failed {
-        /// Causes, a line each.
-        causes: Vec<String>,
-    },
+    /// Stories, the newest first, one each message.
+    Stories(Vec<StoryFacts>),
+    /// It could not be done; causes, a line each.
+    Failed(Vec<String>),
 }
 
 /// State of a running server.
@@ -193,7 +175,7 @@ async fn converse(stream: tokio::net::UnixStream, house: &House) -> std::io::Res
     tokio::time::timeout(REQUEST_WAIT, reader.read_line(&mut line)).await??;
     let response = match serde_json::from_str(&line) {
         Ok(request) => answer(request, house).await,
-        Err(error) => Response::Failed { causes: vec![format!("not a request: {error}")] },
+        Err(error) => Response::Failed(vec![format!("not a request: {error}")]),
     };
     let mut text = serde_json::to_vec(&response)?;
     text.push(b'\n');
@@ -210,16 +192,16 @@ async fn answer(request: Request, house: &House) -> Response {
             connections: (house.connections)(),
         }),
         Request::Reload { files } => match (house.reload)(lent(files)) {
-            Ok(notes) => Response::Done { notes },
-            Err(causes) => Response::Failed { causes },
+            Ok(notes) => Response::Done(notes),
+            Err(causes) => Response::Failed(causes),
         },
         Request::Refresh => {
             (house.refresh)();
-            Response::Done { notes: Vec::new() }
+            Response::Done(Vec::new())
         }
         Request::Stop => {
             (house.stop)();
-            Response::Done { notes: Vec::new() }
+            Response::Done(Vec::new())
         }
         Request::Quota { account, recalculate } => quota(house, account, recalculate).await,
         Request::Queue { action, selection } => crate::queue_desk::answer(house, action, &selection).await,
@@ -228,10 +210,10 @@ async fn answer(request: Request, house: &House) -> Response {
         }
         Request::RemoveMail { account } => match AccountName::parse(&account) {
             Some(name) => match house.store.remove_account(&name).await {
-                Ok(()) => Response::Done { notes: Vec::new() },
-                Err(error) => Response::Failed { causes: vec![error.to_string()] },
+                Ok(()) => Response::Done(Vec::new()),
+                Err(error) => Response::Failed(vec![error.to_string()]),
             },
-            None => Response::Failed { causes: vec![format!("`{account}` is no account name")] },
+            None => Response::Failed(vec![format!("`{account}` is no account name")]),
         },
     }
 }
@@ -242,8 +224,8 @@ fn lent(files: HashMap<PathBuf, String>) -> LentFiles {
 
 async fn quota(house: &House, account: Option<String>, recalculate: bool) -> Response {
     match usage(&*house.store, &house.directory, account.as_deref(), recalculate).await {
-        Ok(accounts) => Response::Quota { accounts },
-        Err(cause) => Response::Failed { causes: vec![cause] },
+        Ok(accounts) => Response::Quota(accounts),
+        Err(cause) => Response::Failed(vec![cause]),
     }
 }
 
@@ -301,6 +283,21 @@ pub fn call(socket: &Path, request: &Request) -> std::io::Result<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn responses_print_what_they_parse() {
+        for (response, text) in [
+            (Response::Done(Vec::new()), r#"{"answer":"done","of":[]}"#),
+            (Response::Failed(vec!["no".into()]), r#"{"answer":"failed","of":["no"]}"#),
+            (
+                Response::Changed(Changed { recipients: 2, active: 1 }),
+                r#"{"answer":"changed","of":{"recipients":2,"active":1}}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&response).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Response>(text).unwrap(), response);
+        }
+    }
 
     #[test]
     fn requests_print_what_they_parse() {

@@ -121,7 +121,7 @@ pub(crate) async fn answer(house: &House, action: QueueAction, selection: &Selec
     let changed = match action {
         QueueAction::List { limit } => {
             return match queue.list(selection, limit).await {
-                Ok(messages) => Response::Queue { messages },
+                Ok(messages) => Response::Queue(messages),
                 Err(error) => failed(&error),
             };
         }
@@ -140,7 +140,7 @@ pub(crate) async fn answer(house: &House, action: QueueAction, selection: &Selec
 }
 
 fn failed(error: &ControlError) -> Response {
-    Response::Failed { causes: vec![error.to_string()] }
+    Response::Failed(vec![error.to_string()])
 }
 
 fn summary(house: &House) -> Response {
@@ -156,22 +156,22 @@ fn summary(house: &House) -> Response {
         ages: summary.ages.to_vec(),
     };
     let is_busy = |facts: &DestinationFacts| facts.waiting + facts.held + facts.active > 0;
-    Response::QueueSummary { destinations: house.queue.summary().into_iter().map(facts).filter(is_busy).collect() }
+    Response::QueueSummary(house.queue.summary().into_iter().map(facts).filter(is_busy).collect())
 }
 
 /// Proves that mail is conserved, or names what does not add up; also for a store that no server has open.
 pub async fn audit(store: &dyn MailStore) -> Response {
     match store.audit().await {
         Ok(audit) => Response::Audit(AuditFacts::of(audit.total, &audit.unbalanced)),
-        Err(error) => Response::Failed { causes: vec![error.to_string()] },
+        Err(error) => Response::Failed(vec![error.to_string()]),
     }
 }
 
 /// The stories that are asked for; also for a store that no server has open.
 pub async fn why(store: &dyn MailStore, about: Option<String>, within_seconds: Option<u64>, limit: usize) -> Response {
     match stories(store, about, within_seconds, limit).await {
-        Ok(stories) => Response::Stories { stories: stories.into_iter().map(StoryFacts::from).collect() },
-        Err(error) => Response::Failed { causes: vec![error.to_string()] },
+        Ok(stories) => Response::Stories(stories.into_iter().map(StoryFacts::from).collect()),
+        Err(error) => Response::Failed(vec![error.to_string()]),
     }
 }
 
