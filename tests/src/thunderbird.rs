@@ -10,7 +10,6 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,6 +19,8 @@ const PROGRAM: &str = "/usr/lib/thunderbird/thunderbird";
 const SCRIPT: &str = include_str!("../scripts/thunderbird.js");
 /// The server's name: Thunderbird is told that it is this machine.
 const HOST: &str = "mail.example.net";
+/// The account's identities: each sends over a port of its own, 3 with TLS from the first octet, 2 with STARTTLS.
+const OUTGOING: [(&str, Port, u8); 2] = [("implicit", Port::Submissions, 3), ("starttls", Port::Submission, 2)];
 /// Longest wait for an answer; its start is part of the first.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
@@ -95,61 +96,56 @@ impl Thunderbird {
     }
 }
 
-/// The account's identities: each sends over a port of its own, of the kind with this number.
-const OUTGOING: [(&str, Port, u8); 2] = [("implicit", Port::Submissions, 3), ("starttls", Port::Submission, 2)];
-
 /// What the account's settings would hold after they were filled in. Nothing is asked of the web.
 fn preferences(server: &Server, account: &str) -> String {
-    let mut lines = vec![
-        "\"marionette.port\", 0".to_owned(),
-        format!("\"network.dns.localDomains\", \"{HOST}\""),
-        "\"network.proxy.type\", 1".to_owned(),
-        "\"network.proxy.http\", \"127.0.0.1\"".to_owned(),
-        "\"network.proxy.http_port\", 1".to_owned(),
-        "\"network.proxy.ssl\", \"127.0.0.1\"".to_owned(),
-        "\"network.proxy.ssl_port\", 1".to_owned(),
-        "\"mailnews.start_page.enabled\", false".to_owned(),
-        "\"mail.accountmanager.accounts\", \"account1\"".to_owned(),
-        "\"mail.accountmanager.defaultaccount\", \"account1\"".to_owned(),
-        "\"mail.account.account1.server\", \"server1\"".to_owned(),
-        format!("\"mail.account.account1.identities\", \"{}\"", OUTGOING.map(|(name, ..)| name).join(",")),
-        format!("\"mail.smtpservers\", \"{}\"", OUTGOING.map(|(name, ..)| name).join(",")),
+    let names = OUTGOING.map(|(name, ..)| name).join(",");
+    let fixed = [
+        ("marionette.port", json!(0)),
+        ("network.dns.localDomains", json!(HOST)),
+        ("network.proxy.type", json!(1)),
+        ("network.proxy.http", json!("127.0.0.1")),
+        ("network.proxy.http_port", json!(1)),
+        ("network.proxy.ssl", json!("127.0.0.1")),
+        ("network.proxy.ssl_port", json!(1)),
+        ("mailnews.start_page.enabled", json!(false)),
+        ("mail.accountmanager.accounts", json!("account1")),
+        ("mail.accountmanager.defaultaccount", json!("account1")),
+        ("mail.account.account1.server", json!("server1")),
+        ("mail.account.account1.identities", json!(names)),
+        ("mail.smtpservers", json!(names)),
+        ("mail.server.server1.type", json!("imap")),
+        ("mail.server.server1.name", json!(account)),
+        ("mail.server.server1.userName", json!(account)),
+        ("mail.server.server1.hostname", json!(HOST)),
+        ("mail.server.server1.port", json!(server.port(Port::Imaps))),
+        // TLS from the first octet, and a password as it is.
+        ("mail.server.server1.socketType", json!(3)),
+        ("mail.server.server1.authMethod", json!(3)),
+        // Until the password is known, nothing may ask for it.
+        ("mail.server.server1.login_at_startup", json!(false)),
+        ("mail.server.server1.check_new_mail", json!(false)),
     ];
-    let text = |name: &str, value: &str| format!("\"{name}\", \"{value}\"");
-    let incoming = "mail.server.server1";
-    lines.extend(
-        [("type", "imap"), ("name", account), ("hostname", HOST), ("userName", account)]
-            .map(|(name, value)| text(&format!("{incoming}.{name}"), value)),
-    );
-    // 3 is TLS from the first octet, and a password as it is.
-    lines.extend(
-        [("port", server.port(Port::Imaps)), ("socketType", 3), ("authMethod", 3)]
-            .map(|(name, value)| format!("\"{incoming}.{name}\", {value}")),
-    );
-    // Until the password is known, nothing may ask for it.
-    lines.extend(["login_at_startup", "check_new_mail"].map(|name| format!("\"{incoming}.{name}\", false")));
+    let mut all = fixed.map(|(name, value)| (name.to_owned(), value)).to_vec();
     for (name, port, kind) in OUTGOING {
-        let (identity, outgoing) = (format!("mail.identity.{name}"), format!("mail.smtpserver.{name}"));
-        lines.extend([
-            text(&format!("{identity}.fullName"), "Brian"),
-            text(&format!("{identity}.useremail"), account),
-            text(&format!("{identity}.smtpServer"), name),
-            format!("\"{identity}.valid\", true"),
-            text(&format!("{outgoing}.hostname"), HOST),
-            text(&format!("{outgoing}.username"), account),
-            format!("\"{outgoing}.port\", {}", server.port(port)),
-            format!("\"{outgoing}.try_ssl\", {kind}"),
-            format!("\"{outgoing}.authMethod\", 3"),
+        all.extend([
+            (format!("mail.identity.{name}.fullName"), json!("Brian")),
+            (format!("mail.identity.{name}.useremail"), json!(account)),
+            (format!("mail.identity.{name}.smtpServer"), json!(name)),
+            (format!("mail.identity.{name}.valid"), json!(true)),
+            (format!("mail.smtpserver.{name}.hostname"), json!(HOST)),
+            (format!("mail.smtpserver.{name}.port"), json!(server.port(port))),
+            (format!("mail.smtpserver.{name}.username"), json!(account)),
+            (format!("mail.smtpserver.{name}.try_ssl"), json!(kind)),
+            (format!("mail.smtpserver.{name}.authMethod"), json!(3)),
         ]);
     }
-    lines.iter().map(|line| format!("user_pref({line});\n")).collect()
+    all.iter().map(|(name, value)| format!("user_pref(\"{name}\", {value});\n")).collect()
 }
 
 /// The server's certificates, signed by themselves, as a user accepts them: by fingerprint, for a host and port.
 fn accepted_certificates(server: &Server) -> anyhow::Result<String> {
-    let accept = |port: Port, name: &str| {
-        let certificate = CertificateDer::from_pem_file(server.folder.join(Path::new("tls").join(name)))
-            .map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+    let accept = |port: Port, name: &'static str| {
+        let certificate = CertificateDer::from_pem_file(server.folder.join("tls").join(name)).context(name)?;
         let octets = digest::digest(&digest::SHA256, &certificate);
         let octets: Vec<String> = octets.as_ref().iter().map(|octet| format!("{octet:02X}")).collect();
         anyhow::Ok(format!("{HOST}:{}:\tOID.2.16.840.1.101.3.4.2.1\t{}\t\n", server.port(port), octets.join(":")))
