@@ -92,20 +92,25 @@ impl<'a> Walk<'a> {
         &mut self,
         changed: &mut Changed,
     ) -> Result<Option<(Claim<'a>, QueuedMessage)>, ControlError> {
-        let Some(mut seen) = self.next().await? else { return Ok(None) };
-        let mut claim = Claim { manager: self.manager, jobs: BTreeMap::new(), settled: HashSet::new() };
-        for queued in &seen.recipients {
-            // While the queue is still being loaded, not all are known.
-            self.manager.insert(&entry(&seen.envelope, queued), seen.envelope.require_tls);
-            let job = self.manager.schedule().claim(seen.envelope.id, queued.number, deliver::now());
-            claim.jobs.extend(job.map(|job| (queued.number, job)));
+        while let Some(mut seen) = self.next().await? {
+            let mut claim = Claim { manager: self.manager, jobs: BTreeMap::new(), settled: HashSet::new() };
+            for queued in &seen.recipients {
+                // While the queue is still being loaded, not all are known.
+                self.manager.insert(&entry(&seen.envelope, queued), seen.envelope.require_tls);
+                let job = self.manager.schedule().claim(seen.envelope.id, queued.number, deliver::now());
+                claim.jobs.extend(job.map(|job| (queued.number, job)));
+            }
+            changed.active += (seen.recipients.len() - claim.jobs.len()) as u64;
+            seen.recipients.retain(|queued| claim.jobs.contains_key(&queued.number));
+            let message = self.read(&seen).await?;
+            let left: HashSet<u32> = message.recipients.iter().map(|queued| queued.number).collect();
+            claim.settled.extend(claim.jobs.keys().filter(|number| !left.contains(number)));
+            let message = self.narrowed(message);
+            if !message.recipients.is_empty() {
+                return Ok(Some((claim, message)));
+            }
         }
-        changed.active += (seen.recipients.len() - claim.jobs.len()) as u64;
-        seen.recipients.retain(|queued| claim.jobs.contains_key(&queued.number));
-        let message = self.read(&seen).await?;
-        let left: HashSet<u32> = message.recipients.iter().map(|queued| queued.number).collect();
-        claim.settled.extend(claim.jobs.keys().filter(|number| !left.contains(number)));
-        Ok(Some((claim, self.narrowed(message))))
+        Ok(None)
     }
 
     fn narrowed(&self, mut message: QueuedMessage) -> QueuedMessage {
