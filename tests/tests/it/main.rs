@@ -20,6 +20,7 @@ mod neomutt;
 mod others;
 mod outbound;
 mod postfix;
+mod protection;
 mod python;
 mod report;
 mod sendmail;
