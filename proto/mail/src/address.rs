@@ -185,7 +185,18 @@ impl Address {
 
     /// The key under which tables know this address: unquoted and in lower case.
     pub fn key(&self) -> String {
-        format!("{}@{}", self.local.as_str().to_lowercase(), self.domain)
+        // Asked for at each lookup of each message: one allocation.
+        let (local, domain) = (self.local.as_str(), self.domain.as_str());
+        let mut key = String::with_capacity(local.len() + 1 + domain.len());
+        if local.is_ascii() {
+            key.push_str(local);
+            key.make_ascii_lowercase();
+        } else {
+            key.push_str(&local.to_lowercase());
+        }
+        key.push('@');
+        key.push_str(domain);
+        key
     }
 }
 

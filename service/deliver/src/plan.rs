@@ -92,7 +92,7 @@ pub trait QueueDoor: Send + Sync {
 
 /// Plans the commit of a message whose octets are staged as `body`.
 pub fn plan(
-    message: Accepted<'_>,
+    mut message: Accepted<'_>,
     destined: &[Destined],
     body: BodyId,
     internal_date: InternalDate,
@@ -100,7 +100,7 @@ pub fn plan(
 ) -> Plan {
     let mut commit = crate::commit(at_once(&message, destined), body, internal_date, directory, message.together);
     let recipients = queued_recipients(&message, destined);
-    commit.queue.push(QueueChange::Begin { message: message.id, discarded: 0, events: story(&message, destined) });
+    commit.queue.push(QueueChange::Begin { message: message.id, discarded: 0, events: story(&mut message, destined) });
     let queued = (!recipients.is_empty()).then(|| {
         let envelope = Box::new(queued_envelope(&message));
         commit.queue.push(QueueChange::Enqueue { envelope: envelope.clone(), body, recipients: recipients.clone() });
@@ -192,14 +192,12 @@ fn is_ascii(envelope: &Envelope) -> bool {
     !reverse_path.chain(recipients).any(Address::needs_utf8)
 }
 
-fn story(message: &Accepted<'_>, destined: &[Destined]) -> Vec<Event> {
-    let event = |recipient: Option<&Address>, what| Event {
-        at: message.at,
-        recipient: recipient.map(Address::to_string),
-        what,
-    };
-    let mut events = vec![event(None, Happening::Received(message.arrival.clone()))];
-    events.extend(message.events.iter().cloned());
+/// The beginning of its story, with what the message brought for it.
+fn story(message: &mut Accepted<'_>, destined: &[Destined]) -> Vec<Event> {
+    let at = message.at;
+    let event = |recipient: Option<&Address>, what| Event { at, recipient: recipient.map(Address::to_string), what };
+    let mut events = vec![event(None, Happening::Received(std::mem::take(&mut message.arrival)))];
+    events.append(&mut message.events);
     if let Some(rule) = message.hold {
         events.push(event(None, Happening::Held { by: rule.to_owned() }));
         return events;

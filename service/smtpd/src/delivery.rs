@@ -200,7 +200,10 @@ impl Desk {
         let refused: HashMap<Address, Refusal> = refused.into_iter().collect();
         ends.destined.retain(|end| !refused.contains_key(&end.recipient.address));
         let prefix = [self.delivery_fields(message, &ends.destined, hold.is_some()).into_bytes(), added].concat();
-        let archive_prefix = [self.archive_fields(message).into_bytes(), text.prefix].concat();
+        let archive_prefix = match self.house.archive {
+            Some(_) => [self.archive_fields(message).into_bytes(), text.prefix].concat(),
+            None => Vec::new(),
+        };
         let (staged, twin) =
             intake.finish_both(&prefix, &archive_prefix).map_err(|error| self.store_failed(message.id, &error))?;
         let arrival = mail::Arrival {
