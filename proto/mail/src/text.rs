@@ -4,9 +4,8 @@ use crate::queue::REASON_OCTETS_MAX;
 
 /// A text as one line without control characters (V13), cut to [`REASON_OCTETS_MAX`] octets.
 pub fn one_line(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    line.truncate(line.floor_char_boundary(REASON_OCTETS_MAX));
-    line
+    let text = text.get(..text.floor_char_boundary(REASON_OCTETS_MAX)).unwrap_or_default();
+    text.replace(char::is_control, " ")
 }
 
 /// The character that a text begins with in the form `\x{HEXPOINT}` (RFC 6533 §3), and what follows it. `None` where no

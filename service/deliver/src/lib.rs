@@ -153,6 +153,11 @@ impl Intake {
         self.stages.findings()
     }
 
+    /// Whether [`sign`](Self::sign) has anything to do.
+    pub fn is_to_be_signed(&self) -> bool {
+        self.signature.is_some()
+    }
+
     /// DKIM-Signature fields for a message whose author is of this domain, to stand right above `added`, fields that are
     /// put in front of it and signed too. Empty where nothing is to be signed; after [`complete`](Self::complete).
     pub fn sign(&mut self, domain: &Domain, added: &str) -> Result<Vec<u8>, SignError> {

@@ -48,7 +48,9 @@ impl Desk {
         if let Some(rules) = self.house.submission.as_ref().filter(|_| message.client.role == Role::Submission) {
             added = self.submitted(message, intake.facts(), rules)?;
         }
-        if let Some(domain) = self.signing_domain(message, intake.facts()) {
+        if intake.is_to_be_signed()
+            && let Some(domain) = self.signing_domain(message, intake.facts())
+        {
             match intake.sign(&domain, &added) {
                 Ok(fields) => text.prefix = fields,
                 Err(error) => tracing::warn!(queue_id = %message.id, %domain, %error, "not signed"),
