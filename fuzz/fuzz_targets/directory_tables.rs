@@ -1,6 +1,7 @@
 //! Every reader of the directory's tables: no input may panic, and what is printed must be read back.
 #![no_main]
 
+use directory::Action;
 use directory::access::{AddressAccess, LoginAccess};
 use directory::accounts::Accounts;
 use directory::domains::Domains;
@@ -8,7 +9,6 @@ use directory::maps::{Target, read_aliases, read_mailboxes, read_relay_recipient
 use directory::password::{Price, Stored};
 use directory::quota::QuotaOverride;
 use directory::table::Source;
-use directory::{Action};
 use libfuzzer_sys::fuzz_target;
 use mail::{Address, Secret};
 use std::path::Path;

@@ -10,7 +10,8 @@ fuzz_target!(|octets: &[u8]| {
     assert!(fields <= octets.len());
     assert!(header::unfold(octets).len() <= octets.len());
     assert!(header::parse_addresses(octets, 100).len() <= 100);
-    let _ = (header::parse_date(octets), mime::content_type(octets), mime::disposition(octets), mime::languages(octets));
+    let _ =
+        (header::parse_date(octets), mime::content_type(octets), mime::disposition(octets), mime::languages(octets));
     assert!(decode_header(octets).len() <= octets.len() * 4);
     for name in ["", "utf-7", "iso-2022-jp", "gb18030"] {
         let _ = charset::to_utf8(Some(name.as_bytes()), octets);

@@ -104,7 +104,10 @@ impl House {
             }
             Question::EndOfMessage { envelope, .. } => {
                 let text = self.staged.take().expect("a body was begun");
-                assert_eq!(text.iter().filter(|b| **b == b'\n').count(), text.windows(2).filter(|w| w == b"\r\n").count());
+                assert_eq!(
+                    text.iter().filter(|b| **b == b'\n').count(),
+                    text.windows(2).filter(|w| w == b"\r\n").count()
+                );
                 self.taken.push(text);
                 Answer::Replies(envelope.recipients.iter().map(|_| refusal.clone()).collect())
             }
