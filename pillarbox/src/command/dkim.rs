@@ -20,16 +20,18 @@ pub fn dkim(loaded: &Loaded, command: &DkimCommand, output: &Output) -> anyhow::
     match command {
         DkimCommand::Key { domain, selector, algorithm, bits } => {
             let domain = domain_of(domain)?;
-            desk.key(&domain, &desk.named(&domain, selector.as_deref(), &kinds(*algorithm, *bits)?)?)
+            desk.key(&domain, &desk.named(&domain, selector.as_deref(), &kinds(*algorithm, *bits)?)?)?;
         }
-        DkimCommand::List => desk.list(),
-        DkimCommand::Rotate { domain, activate: true, .. } => desk.activate(&domain_of(domain)?),
+        DkimCommand::Rotate { domain, activate: true, .. } => desk.activate(&domain_of(domain)?)?,
         DkimCommand::Rotate { domain, retire: Some(selector), .. } => {
-            desk.retire(&domain_of(domain)?, &selector_of(selector)?)
+            desk.retire(&domain_of(domain)?, &selector_of(selector)?)?;
         }
-        DkimCommand::Rotate { domain, .. } => desk.next(&domain_of(domain)?),
-        DkimCommand::Record { domain } => desk.record(&domain_of(domain)?),
+        DkimCommand::Rotate { domain, .. } => desk.next(&domain_of(domain)?)?,
+        DkimCommand::List => return desk.list(),
+        DkimCommand::Record { domain } => return desk.record(&domain_of(domain)?),
     }
+    // Only now: what was done is done and shown, whatever the server says.
+    desk.tell()
 }
 
 /// What every step needs.
@@ -82,7 +84,6 @@ impl Desk<'_> {
         let signs = self.editor.table()?.of(domain).any(|entry| entry.state == State::Active);
         let state = if signs { State::Published } else { State::Active };
         let made = self.editor.add(domain, state, new)?;
-        self.tell()?;
         let keys: Vec<Value> = made.iter().map(|(file, key)| json_of(key, state, file)).collect();
         if self.output.json(&json!({ "domain": domain.as_str(), "keys": keys })) {
             return Ok(());
@@ -126,7 +127,6 @@ impl Desk<'_> {
     /// Second step: the next ones sign.
     fn activate(&self, domain: &Domain) -> anyhow::Result<()> {
         let done = self.editor.activate(domain)?;
-        self.tell()?;
         let names = |selectors: &[Selector]| selectors.iter().map(Selector::to_string).collect::<Vec<_>>();
         let (activated, retired) = (names(&done.activated), names(&done.retired));
         if self.output.json(&json!({ "domain": domain.as_str(), "activated": activated, "retired": retired })) {
@@ -148,7 +148,6 @@ impl Desk<'_> {
             }
             Retired::Removed => ("removed", "is removed; take its record out of the zone"),
         };
-        self.tell()?;
         let signs = self.editor.table()?.of(domain).any(|entry| entry.state == State::Active);
         let told = json!({ "domain": domain.as_str(), "selector": selector.as_str(), "done": done, "signs": signs });
         if self.output.json(&told) {
@@ -198,7 +197,7 @@ impl Desk<'_> {
             Some(_) => ask(self.loaded, &Request::Reload { files: lent_files(self.loaded)? }).map(|_| ()),
             None => Ok(()),
         };
-        told().context("the table is changed, the running server has not taken it: pillarbox reload")
+        told().context("the table is changed, but the running server could not reload everything")
     }
 }
 

@@ -19,7 +19,7 @@ use sender_auth::dkim::Recipe;
 use sender_auth::srs::Srs;
 use smtpd::{SubmissionRates, SubmissionRules};
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ use tokio::sync::Semaphore;
 const REFUSALS_WAITING_MAX: usize = 64;
 /// Octets of a secret that signs rewritten reverse-paths.
 const SRS_SECRET_OCTETS: usize = 32;
+/// Most octets of its file that are read.
+const SRS_FILE_OCTETS_MAX: u64 = 65_536;
 /// How often old stories are looked for.
 const HISTORY_ROUND: Duration = Duration::from_secs(3_600);
 /// How long one connection may be used.
@@ -143,7 +145,7 @@ pub fn srs_of(config: &Config) -> anyhow::Result<Option<Arc<Srs>>> {
         return Ok(None);
     }
     let file = secret_file(config);
-    let text = match std::fs::read_to_string(&file) {
+    let text = match read_secret(config, &file) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("forwarding.secret_file {}", file.display())),
@@ -157,6 +159,20 @@ pub fn srs_of(config: &Config) -> anyhow::Result<Option<Arc<Srs>>> {
     let domain = Domain::parse(domain).map_err(|_| anyhow!("forwarding.domain {domain}"))?;
     let srs = Srs::new(domain, &secrets);
     srs.map(|srs| Some(Arc::new(srs))).with_context(|| format!("forwarding.secret_file {}", file.display()))
+}
+
+/// Reads a secret. What is in the storage folder the server's user may have put there, and we may be privileged: no link is
+/// followed, and nothing but a file is waited for (V51).
+fn read_secret(config: &Config, file: &Path) -> std::io::Result<String> {
+    let is_configured = !config.forwarding.secret_file.as_os_str().is_empty();
+    let flags = if is_configured { 0 } else { nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK };
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(file)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no file"));
+    }
+    let mut text = String::new();
+    file.take(SRS_FILE_OCTETS_MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn secret_file(config: &Config) -> PathBuf {
@@ -405,14 +421,23 @@ mod tests {
     }
 
     #[test]
-    fn v51_a_link_in_its_place_gives_nothing_away() {
+    fn v51_what_is_put_in_its_place_is_neither_read_nor_given_away_nor_waited_for() {
         let place = tempfile::tempdir().unwrap();
-        let victim = place.path().join("victim");
+        let (victim, file) = (place.path().join("victim"), place.path().join("srs-secret"));
         std::fs::write(&victim, "a secret of another program\n").unwrap();
         let before = std::fs::metadata(&victim).unwrap().uid();
-        symlink(&victim, place.path().join("srs-secret")).unwrap();
-        srs(&config(place.path()), Some(&owner())).unwrap();
+        symlink(&victim, &file).unwrap();
+        assert!(srs(&config(place.path()), Some(&owner())).is_err(), "a link is not followed");
         assert_eq!(std::fs::metadata(&victim).unwrap().uid(), before);
+        std::fs::remove_file(&file).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(srs(&config(place.path()), Some(&owner())).is_err(), "a pipe is no file");
+        // What the configuration names may well be a link.
+        let link = place.path().join("named");
+        symlink(&victim, &link).unwrap();
+        let mut config = config(place.path());
+        config.forwarding.secret_file = link;
+        assert!(srs(&config, None).unwrap().is_some());
     }
 
     #[test]
