@@ -57,7 +57,10 @@ pub(crate) enum Place {
 pub(crate) enum Wish {
     /// Nothing: the report decides.
     None,
+    /// It is held if it is still there.
     Hold,
+    /// It was released, which may be later than what the job knows of it: it is not held.
+    Go,
 }
 
 impl Entry {

@@ -173,14 +173,15 @@ impl Schedule {
         true
     }
 
-    /// Another state for a recipient. One that is in flight is held after its job if it is still there then; a time is
-    /// up to the report. False if it is not known.
+    /// Another state for a recipient. One that is in flight is held after its job if it is still there then, or is not,
+    /// even if the report says so, which may come from a row read before this; a time is up to the report. False if it is
+    /// not known.
     pub fn set_state(&mut self, message: QueueId, number: u32, state: QueueState, now: UnixMillis) -> bool {
         self.set_now(now);
         let Some(slot) = self.entry_of.get(&Key::new(message, number)).copied() else { return false };
         match (self.entries[slot].place, state) {
             (Place::InFlight(_), QueueState::Held) => self.entries[slot].place = Place::InFlight(Wish::Hold),
-            (Place::InFlight(_), QueueState::Waiting(_)) => self.entries[slot].place = Place::InFlight(Wish::None),
+            (Place::InFlight(_), QueueState::Waiting(_)) => self.entries[slot].place = Place::InFlight(Wish::Go),
             (Place::Waiting | Place::Held, state) => {
                 self.lift_out(slot);
                 self.settle(slot, state);
@@ -402,6 +403,7 @@ impl Schedule {
         let Place::InFlight(wish) = entry.place else { return };
         let state = match (wish, state(entry)) {
             (Wish::Hold, Some(_)) => Some(QueueState::Held),
+            (Wish::Go, Some(QueueState::Held)) => Some(QueueState::Waiting(self.now)),
             (_, state) => state,
         };
         self.lift_out(slot);

@@ -2,14 +2,14 @@
 
 mod walk;
 
-use crate::QueueManager;
 use crate::courier::log;
 use crate::destination::plain;
 use crate::outcome::{Conclusion, Told};
+use crate::{QueueManager, entry};
 use mail::queue::Outcome;
 use mail::{
-    Attempt, Commit, EnhancedStatus, Event, Happening, QueueChange, QueueId, QueueState, QueuedEnvelope, QueuedMessage,
-    QueuedRecipient, Settled, UnixMillis,
+    Attempt, Commit, EnhancedStatus, Event, Happening, QueueChange, QueueEntry, QueueId, QueueState, QueuedEnvelope,
+    QueuedMessage, QueuedRecipient, Settled, UnixMillis,
 };
 use queue::{DestinationKey, EntryState, Flush};
 use serde::{Deserialize, Serialize};
@@ -261,6 +261,13 @@ impl QueueManager {
                 queue.push(tell(id, queued, what.clone()));
             }
             self.house.store.commit(Commit { queue, ..Commit::default() }).await?;
+            if state != QueueState::Held {
+                // The queue may be loading, from a page that was read while this was held: what is known is not loaded.
+                for queued in &concerned {
+                    let released = QueueEntry { state, ..entry(&seen.envelope, queued) };
+                    self.insert(&released, seen.envelope.require_tls);
+                }
+            }
             let mut schedule = self.schedule();
             for queued in &concerned {
                 schedule.set_state(id, queued.number, state, deliver::now());

@@ -286,6 +286,20 @@ async fn r143_a_bounce_without_its_report_changes_nothing() {
     assert_eq!(world.manager.next_errand().unwrap().job.as_ref().unwrap().recipients, [1]);
 }
 
+/// R143: the queue is being loaded, from rows that were read before the release.
+#[tokio::test]
+async fn r143_what_is_released_while_the_queue_is_loaded_is_not_held() {
+    let world = world();
+    let id = world.queue("you@elsewhere.example", &["x@there.example"]).await.envelope.id;
+    world.manager.hold(&of(&[id]), "me").await.unwrap();
+    // As after a restart.
+    *world.manager.schedule() = Schedule::new(ScheduleSettings::default(), deliver::now());
+    let page = world.store.queue_entries(None, 100).await.unwrap();
+    assert_eq!(world.manager.release(&of(&[id]), "me").await.unwrap().recipients, 1);
+    page.iter().for_each(|entry| world.manager.insert(entry, false));
+    assert!(matches!(world.waiting().await[..], [(_, 0, Some(EntryState::Waiting(_)))]), "{:?}", world.waiting().await);
+}
+
 /// R143: a condition that names recipients leaves the others of their message alone.
 #[tokio::test]
 async fn r143_a_retry_is_of_the_recipients_that_are_meant() {

@@ -350,6 +350,26 @@ fn what_is_held_in_flight_follows_its_job() {
     );
 }
 
+/// Its job read the row while it was held, and says so after it was released.
+#[test]
+fn what_is_released_in_flight_is_not_held_by_its_job() {
+    let mut schedule = schedule();
+    for number in 0..3 {
+        schedule.insert(&entry(1, number, 1, at(0)), &destination(0), at(0));
+    }
+    let job = schedule.next(at(0)).expect("due");
+    let message = job.message;
+    for number in [0, 1] {
+        assert!(schedule.set_state(message, number, QueueState::Held, at(0)));
+        assert!(schedule.set_state(message, number, QueueState::Waiting(at(0)), at(0)));
+    }
+    let results = [(0, Some(QueueState::Held)), (1, Some(QueueState::Waiting(at(300)))), (2, Some(QueueState::Held))];
+    schedule.report(job, &results, Contact::Reached, at(60));
+    let states = [at(60), at(300)].map(|due| Some(queue::EntryState::Waiting(due)));
+    assert_eq!([0, 1].map(|number| schedule.state(message, number)), states);
+    assert_eq!(schedule.state(message, 2), Some(queue::EntryState::Held));
+}
+
 #[test]
 fn ages_are_told_as_qshape_does() {
     let mut schedule = schedule();

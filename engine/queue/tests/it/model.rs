@@ -83,7 +83,11 @@ fn step() -> impl Strategy<Value = Step> {
 enum State {
     Waiting(u64),
     Held,
-    InFlight { due: u64, hold: bool },
+    /// What was decided meanwhile: that it is held after its job, or that it is not.
+    InFlight {
+        due: u64,
+        hold: Option<bool>,
+    },
 }
 
 /// A courier between `next` and `release`.
@@ -238,7 +242,7 @@ impl World {
         let known = self.entries.get_mut(&key).expect("picked");
         assert!(self.schedule.set_state(QueueId(key.0), key.1, state, now));
         match (known, state) {
-            (State::InFlight { hold, .. }, state) => *hold = state == QueueState::Held,
+            (State::InFlight { hold, .. }, state) => *hold = Some(state == QueueState::Held),
             (known, QueueState::Held) => *known = State::Held,
             (known, QueueState::Waiting(due)) => *known = State::Waiting(due.0.min(self.now + WAIT_MAX_MILLIS)),
         }
@@ -251,8 +255,8 @@ impl World {
         let job = self.schedule.claim(QueueId(key.0), key.1, self.now());
         let (due, hold) = match self.entries[&key] {
             State::InFlight { .. } => return assert_eq!(job, None),
-            State::Waiting(due) => (due, false),
-            State::Held => (self.now, true),
+            State::Waiting(due) => (due, None),
+            State::Held => (self.now, Some(true)),
         };
         let job = job.expect("in no job");
         assert_eq!((job.message.0, &job.recipients[..], job.errand), (key.0, &[key.1][..], Errand::Overdue));
@@ -323,7 +327,7 @@ impl World {
             let State::Waiting(due) = self.entries[&key] else { panic!("{key:?} is {:?}", self.entries[&key]) };
             assert!(due <= self.now, "{key:?} is not due");
             dues.push(due);
-            self.entries.insert(key, State::InFlight { due, hold: false });
+            self.entries.insert(key, State::InFlight { due, hold: None });
         }
         // What is due first among the sender's mail goes first, and recipients that are due together go together.
         let first = dues.iter().min().copied().expect("not empty");
@@ -355,7 +359,7 @@ impl World {
             assert_eq!(job.destination, destination(route(key.0, key.1)));
             assert!(self.is_overdue(key), "{key:?} is {:?}", self.entries[&key]);
             let State::Waiting(due) = self.entries[&key] else { panic!("{key:?} is {:?}", self.entries[&key]) };
-            self.entries.insert(key, State::InFlight { due, hold: false });
+            self.entries.insert(key, State::InFlight { due, hold: None });
             self.listed.remove(&key);
             self.told.insert(key);
         }
@@ -403,13 +407,16 @@ impl World {
             if !matches!(fate, Fate::Forgotten) {
                 results.push((*number, state));
             }
-            match state {
-                Some(QueueState::Waiting(due)) if !hold => {
-                    self.entries.insert(key, State::Waiting(due.0.min(now + WAIT_MAX_MILLIS)));
+            let due = match state {
+                Some(QueueState::Waiting(due)) => due.0.min(now + WAIT_MAX_MILLIS),
+                Some(QueueState::Held) => now,
+                None => {
+                    self.entries.remove(&key);
+                    continue;
                 }
-                Some(_) => drop(self.entries.insert(key, State::Held)),
-                None => drop(self.entries.remove(&key)),
-            }
+            };
+            let is_held = hold.unwrap_or(state == Some(QueueState::Held));
+            self.entries.insert(key, if is_held { State::Held } else { State::Waiting(due) });
         }
         match self.schedule.report(job, &results, contact, self.now()) {
             Feedback::Down(until) => {
