@@ -28,6 +28,7 @@ use hickory_proto::dnssec::rdata::DNSSECRData;
 use hickory_proto::dnssec::{Proof, TrustAnchors};
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Message, Query};
 use hickory_proto::rr::{self, RData};
+use std::collections::HashSet;
 use std::fmt;
 use std::iter::successors;
 use std::pin::Pin;
@@ -51,6 +52,8 @@ const DENIALS_MAX: usize = 64;
 const VERDICTS_MAX: usize = 8_000;
 /// Those that are remembered by the way.
 const VERDICTS_OF_ONE_PROOF_MAX: usize = 64;
+/// Proofs of what is unsigned that may be under way inside one another. What is remembered needs two.
+const PROOFS_NESTED_MAX: usize = 3;
 
 tokio::task_local! {
     /// The proof that the validator works on in this task.
@@ -91,7 +94,7 @@ impl Validator {
         };
         let memory: Memory = Arc::new(Mutex::new(Cache::new(MEMORY_ENTRIES_MAX)));
         let anchors = Arc::new(anchors);
-        let courier = Courier { stub, memory: memory.clone(), anchors: anchors.clone() };
+        let courier = Courier { stub, memory: memory.clone(), anchors: anchors.clone(), nested: 0 };
         let handle = DnssecDnsHandle::with_trust_anchor(courier, anchors);
         Ok(Validator { handle: handle.validation_cache_size(VERDICTS_MAX), memory, anchored })
     }
@@ -169,6 +172,8 @@ struct Courier {
     stub: Arc<Stub>,
     memory: Memory,
     anchors: Arc<TrustAnchors>,
+    /// The proofs that wait for what this one carries; the validator counts its own anew in each.
+    nested: usize,
 }
 
 impl DnsHandle for Courier {
@@ -217,14 +222,14 @@ impl Courier {
     async fn leave_out_foreign_opt_out(&self, message: &mut Message, delegation: &rr::Name) {
         let speakers = message.authorities.iter().filter_map(Nsec3::of).filter(|nsec3| nsec3.opts_out());
         let Some(highest) = speakers.map(|nsec3| nsec3.zone).min_by_key(rr::Name::num_labels) else { return };
-        let handle = DnssecDnsHandle::with_trust_anchor(self.clone(), self.anchors.clone());
+        let courier = Courier { nested: self.nested + 1, ..self.clone() };
+        let handle = DnssecDnsHandle::with_trust_anchor(courier, self.anchors.clone());
         let handle = handle.validation_cache_size(VERDICTS_OF_ONE_PROOF_MAX);
         let upwards = successors(Some(delegation.base_name()), |name| Some(name.base_name()));
         let between: Vec<rr::Name> = upwards.take_while(|name| *name != highest && highest.zone_of(name)).collect();
         // From above, so that what the lower ones need is remembered.
         for name in between.iter().rev() {
-            let found = handle.lookup(Query::query(name.clone(), rr::RecordType::DS), options()).first_answer().await;
-            let is_unsigned = found.is_ok_and(|found| found.answers.is_empty());
+            let is_unsigned = self.nested < PROOFS_NESTED_MAX && has_no_ds(&handle, name).await;
             let is_from_above = |record: &rr::Record| {
                 Nsec3::of(record).is_some_and(|nsec3| nsec3.zone != *name && nsec3.zone.zone_of(name))
             };
@@ -249,19 +254,40 @@ impl Courier {
     }
 }
 
+/// Whether it is proved that a name has no DS record. That the validator lets a reply pass is no proof: it lets any pass whose
+/// other records all lie in unsigned zones (V43).
+async fn has_no_ds(handle: &DnssecDnsHandle<Courier>, name: &rr::Name) -> bool {
+    let is_proof = |record: &rr::Record| {
+        let is_denial = [rr::RecordType::NSEC, rr::RecordType::NSEC3].contains(&record.record_type());
+        is_denial && record.proof.is_secure()
+    };
+    let found = handle.lookup(Query::query(name.clone(), rr::RecordType::DS), options()).first_answer().await;
+    found.is_ok_and(|found| found.answers.is_empty() && found.authorities.iter().any(is_proof))
+}
+
 /// Leaves in a reply what matters to the question: its records or its alias, what denies it, and their signatures.
 ///
 /// The validator would prove everything else as well, at the cost of questions and time that a peer can drive up; and what
 /// it cannot prove of that would spoil the rest. Denials of zones that the name does not lie in are the worst of it: the
-/// validator compares them only with an SOA record of the same reply, and too many rounds of hashing in them would make the
-/// whole reply insecure (V43). An NSEC record needs no such care, since its own name says what it denies. `None` when there
-/// is too much of it.
+/// validator compares them only with an SOA record of the same reply, so that any zone could deny what lies between a name
+/// of its own and whatever it calls the next one, and too many rounds of hashing would make the whole reply insecure (V43).
+/// The zone of an NSEC record is the one that signs it; one that is not signed proves nothing. Those that deny the target of
+/// an alias go as well: it is asked for by itself. `None` when there is too much of it.
 fn prune(mut message: Message, query: &Query) -> Option<Message> {
     let kind = query.query_type();
+    let is_signature_from_above = |record: &rr::Record| match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => signature.input().signer_name.zone_of(query.name()),
+        _ => false,
+    };
+    let signatures = message.authorities.iter().filter(|record| kind_of(record) == rr::RecordType::NSEC);
+    let signatures = signatures.filter(|record| is_signature_from_above(record));
+    let signed_from_above: HashSet<rr::Name> = signatures.map(|record| record.name.clone()).collect();
     let is_denial = |record: &rr::Record| match kind_of(record) {
         rr::RecordType::SOA => record.name.zone_of(query.name()),
         rr::RecordType::NSEC3 => record.name.base_name().zone_of(query.name()),
-        of => of == rr::RecordType::NSEC,
+        rr::RecordType::NSEC if record.record_type() == rr::RecordType::RRSIG => is_signature_from_above(record),
+        rr::RecordType::NSEC => signed_from_above.contains(&record.name),
+        _ => false,
     };
     message.answers.retain(|record| match kind_of(record) {
         rr::RecordType::DNAME => record.name.zone_of(query.name()),

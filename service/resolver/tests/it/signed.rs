@@ -104,6 +104,13 @@ impl Signed {
         self.signed(&self.set(&wire(zone), RecordType::SOA), &wire(zone), &wire(zone))
     }
 
+    /// The NSEC record of a zone's apex, well signed.
+    pub fn nsec(&self, zone: &str, next: &str) -> Vec<Record> {
+        let nsec = NSEC::new(wire(next), [RecordType::SOA, RecordType::NS]);
+        let nsec = Record::from_rdata(wire(zone), 100, RData::DNSSEC(DNSSECRData::NSEC(nsec)));
+        self.signed(&[nsec], &wire(zone), &wire(zone))
+    }
+
     /// An NSEC3 record of a zone, well signed.
     pub fn nsec3(&self, zone: &str, says: Says, hashing: Hashing) -> Vec<Record> {
         let Hashing { iterations, opts_out } = hashing;

@@ -3,6 +3,7 @@
 use crate::server::*;
 use crate::signed::{Harm, Hashing, Says, Signed};
 use dns::{Failure, Found, Lookup, Record, RecordType, Security};
+use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC, RRSIG, SigInput};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr;
 use resolver::{Mode, Resolver, Settings, SettingsError};
@@ -248,42 +249,124 @@ async fn v43_a_wildcard_needs_the_denial_of_its_own_zone() {
 /// RFC 5155 §8.6: a zone that opts out leaves unsigned delegations of its own unproved, not those of signed zones below.
 #[tokio::test]
 async fn v43_opt_out_of_a_zone_above_opens_no_signed_one() {
-    let signed = Signed::new();
-    let anchors = signed.anchor() + &signed.anchor_of("test.");
-    let settings = Settings { mode: Mode::Validating, trust_anchors: Some(anchors), ..settings() };
-    // Addresses without signatures, at names that pass for unsigned delegations.
-    let server = Server::start(move |asked: &Asked| {
-        let denial = |says| {
-            let mut reply = asked.reply();
-            let nsec3 = signed.nsec3("test.", says, Hashing { iterations: 0, opts_out: true });
-            reply.add_authorities(signed.soa_of("test.").into_iter().chain(nsec3));
-            reply
-        };
-        let name = asked.name();
-        match (name.as_str(), asked.kind()) {
-            (_, rr::RecordType::A) => asked.address(9),
-            (_, rr::RecordType::NS) => {
+    for is_denied in [false, true] {
+        let signed = Signed::new();
+        let anchors = signed.anchor() + &signed.anchor_of("test.");
+        let settings = Settings { mode: Mode::Validating, trust_anchors: Some(anchors), ..settings() };
+        // Addresses without signatures, at names that pass for unsigned delegations.
+        let server = Server::start(move |asked: &Asked| {
+            let denial = |says| {
                 let mut reply = asked.reply();
-                let server = rr::RData::NS(rr::rdata::NS(wire("ns.evil.test.")));
-                reply.add_answer(rr::Record::from_rdata(wire(&name), 300, server));
+                let nsec3 = signed.nsec3("test.", says, Hashing { iterations: 0, opts_out: true });
+                reply.add_authorities(signed.soa_of("test.").into_iter().chain(nsec3));
                 reply
+            };
+            let name = asked.name();
+            match (name.as_str(), asked.kind()) {
+                (_, rr::RecordType::A) => asked.address(9),
+                (_, rr::RecordType::NS) => {
+                    let mut reply = asked.reply();
+                    let server = rr::RData::NS(rr::rdata::NS(wire("ns.evil.test.")));
+                    reply.add_answer(rr::Record::from_rdata(wire(&name), 300, server));
+                    reply
+                }
+                ("mx.example.test.", rr::RecordType::DS) => denial(Says::Denied("mx.example.test.")),
+                ("a.mx.example.test.", rr::RecordType::DS) => denial(Says::Denied("a.mx.example.test.")),
+                ("open.test.", rr::RecordType::DS) => denial(Says::Denied("open.test.")),
+                ("open.co.test.", rr::RecordType::DS) => denial(Says::Denied("open.co.test.")),
+                ("co.test.", rr::RecordType::DS) => denial(Says::Exists("co.test.")),
+                // The signed zone itself passes for an unsigned one, on the word of a zone that is not signed.
+                ("example.test.", rr::RecordType::DS) if is_denied => {
+                    let mut reply = asked.reply();
+                    let nsec = NSEC::new(wire("z.plain.example.test."), [rr::RecordType::NS]);
+                    let nsec = rr::RData::DNSSEC(DNSSECRData::NSEC(nsec));
+                    reply.add_authority(rr::Record::from_rdata(wire("plain.example.test."), 300, nsec));
+                    reply
+                }
+                _ => signed.reply(asked),
             }
-            ("mx.example.test.", rr::RecordType::DS) => denial(Says::Denied("mx.example.test.")),
-            ("a.mx.example.test.", rr::RecordType::DS) => denial(Says::Denied("a.mx.example.test.")),
-            ("open.test.", rr::RecordType::DS) => denial(Says::Denied("open.test.")),
-            ("open.co.test.", rr::RecordType::DS) => denial(Says::Denied("open.co.test.")),
-            ("co.test.", rr::RecordType::DS) => denial(Says::Exists("co.test.")),
-            _ => signed.reply(asked),
+        })
+        .await;
+        let resolver = server.resolver_with(settings);
+        for text in ["open.test", "open.co.test"] {
+            assert_eq!(
+                shape(find(&resolver, text, RecordType::A).await),
+                (Security::Insecure, true, 1),
+                "{is_denied} {text}"
+            );
         }
-    })
-    .await;
-    let resolver = server.resolver_with(settings);
-    for text in ["open.test", "open.co.test"] {
-        assert_eq!(shape(find(&resolver, text, RecordType::A).await), (Security::Insecure, true, 1), "{text}");
+        for text in ["mx.example.test", "a.mx.example.test"] {
+            let outcome = find(&resolver, text, RecordType::A).await;
+            assert!(matches!(outcome, Err(Failure::Bogus(_))), "{is_denied} {text}: {outcome:?}");
+        }
     }
-    for text in ["mx.example.test", "a.mx.example.test"] {
-        let outcome = find(&resolver, text, RecordType::A).await;
-        assert!(matches!(outcome, Err(Failure::Bogus(_))), "{text}: {outcome:?}");
+}
+
+/// Proofs that the names in between are unsigned do not pile up: what is remembered needs few at once.
+#[tokio::test]
+async fn v46_proofs_inside_proofs_are_few() {
+    const NAMES: [&str; 5] = ["e.d.c.b.a.test.", "d.c.b.a.test.", "c.b.a.test.", "b.a.test.", "a.test."];
+    for (ttl, is_proved) in [(100, true), (0, false)] {
+        let signed = Signed::new();
+        let settings =
+            Settings { mode: Mode::Validating, trust_anchors: Some(signed.anchor_of("test.")), ..settings() };
+        let server = Server::start(move |asked: &Asked| {
+            let (mut reply, name) = (asked.reply(), asked.name());
+            match (NAMES.iter().find(|denied| **denied == name), asked.kind()) {
+                (_, rr::RecordType::A) => return asked.address(9),
+                (Some(name), rr::RecordType::NS) => {
+                    let server = rr::RData::NS(rr::rdata::NS(wire("ns.evil.test.")));
+                    reply.add_answer(rr::Record::from_rdata(wire(name), 300, server));
+                }
+                (Some(name), rr::RecordType::DS) => {
+                    let hashing = Hashing { iterations: 0, opts_out: true };
+                    let mut denial = signed.nsec3("test.", Says::Denied(name), hashing);
+                    denial.iter_mut().for_each(|record| record.ttl = ttl);
+                    reply.add_authorities(denial);
+                }
+                _ => return signed.reply(asked),
+            }
+            reply
+        })
+        .await;
+        match find(&server.resolver_with(settings), NAMES[0], RecordType::A).await {
+            Ok(found) if is_proved => assert_eq!(found.security, Security::Insecure),
+            Err(Failure::Bogus(_)) if !is_proved => {}
+            outcome => panic!("{ttl} {outcome:?}"),
+        }
+    }
+}
+
+/// An NSEC record denies what lies between its name and the next one: of its own zone only, whatever the next one is.
+#[tokio::test]
+async fn v43_a_zone_denies_nothing_of_its_neighbours() {
+    for is_neighbour in [false, true] {
+        let signed = Signed::new();
+        let anchors = signed.anchor() + &signed.anchor_of("test.");
+        let settings = Settings { mode: Mode::Validating, trust_anchors: Some(anchors), ..settings() };
+        let server = Server::start(move |asked: &Asked| {
+            if asked.kind() != rr::RecordType::TLSA {
+                return signed.reply(asked);
+            }
+            // The name exists, says its neighbour, since it lies on the way to the next one; and the zone above both has signed
+            // the SOA record.
+            let mut reply = asked.reply();
+            let (owner, zone) = if is_neighbour { ("example.test.", "test.") } else { ("other.test.", "other.test.") };
+            let denial = signed.nsec(owner, "below._25._tcp.mx.other.test.");
+            let mut forged = denial[1].clone();
+            if let rr::RData::DNSSEC(DNSSECRData::RRSIG(signature)) = &mut forged.data {
+                let input = SigInput { signer_name: wire("test."), ..signature.input().clone() };
+                *signature = RRSIG::from_sig(input, signature.sig().to_vec());
+            }
+            reply.add_authorities(signed.soa_of(zone).into_iter().chain(denial).chain([forged]));
+            reply
+        })
+        .await;
+        let outcome = find(&server.resolver_with(settings), "_25._tcp.mx.other.test", RecordType::Tlsa).await;
+        match is_neighbour {
+            true => assert!(matches!(outcome, Err(Failure::Bogus(_))), "{outcome:?}"),
+            false => assert_eq!(shape(outcome), (Security::Secure, true, 0)),
+        }
     }
 }
 
