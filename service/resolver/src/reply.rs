@@ -101,26 +101,21 @@ pub(crate) fn read(message: &Message, kind: RecordType, vouch: Vouch, path: &mut
 
 /// Reads a reply whose denials, to the validator, do not prove it. Of that, two kinds are sound all the same: what is
 /// signed for this very name, which needs no denial (those of an alias may be about its target, which is then asked for by
-/// itself; others, anybody may have added); and what a wildcard was expanded to, when we find the denial that it needs.
-/// `None` for all others: never absence.
+/// itself; others, anybody may have added); and what a wildcard was expanded to, when we find the denial that it needs, which
+/// is looked for wherever records are. `None` for all others: never absence.
 pub(crate) fn read_unproved(message: &Message, kind: RecordType, path: &mut Path) -> Option<Result<Step, Failure>> {
     let reading = Reading { message, vouch: Vouch::EachRecord };
     let owner = wire_name(path.end());
     let mut step = Step { end: End::Onward, security: Security::Secure, ttl: u32::MAX };
-    let is_sound =
-        |kind| reading.expanded_from(&owner, kind).is_none_or(|labels| reading.denies(&next_closer(&owner, labels)));
     let found = match reading.records(&owner, wire_type(kind), &mut step) {
         Ok(found) => found,
         Err(failure) => return Some(Err(failure)),
     };
     if !found.is_empty() {
-        let records = is_sound(wire_type(kind)).then(|| convert(&found))?;
-        return Some(records.map(|records| Step { end: End::Records(records), ..step }));
+        return Some(convert(&found).map(|records| Step { end: End::Records(records), ..step }));
     }
     match reading.alias(&owner, &mut step) {
-        Ok(target) => {
-            target.filter(|_| is_sound(rr::RecordType::CNAME)).map(|target| path.follow(target).map(|()| step))
-        }
+        Ok(target) => target.map(|target| path.follow(target).map(|()| step)),
         Err(failure) => Some(Err(failure)),
     }
 }

@@ -68,6 +68,7 @@ impl Signed {
             alias("lost.example.test.", "nowhere.example.test.", 300),
             alias("out.example.test.", "host.plain.example.test.", 300),
             of("*.wild.example.test.", address(2)),
+            alias("*.led.example.test.", "mx.example.test.", 300),
             of("moved.example.test.", renaming("mx.example.test.")),
             of("badly-moved.example.test.", renaming("mx.example.test.")),
             of("forged.example.test.", address(3)),
@@ -198,8 +199,9 @@ impl Signed {
     }
 
     fn source(&self, owner: &Name) -> Name {
-        let wild = wire("wild.example.test.");
-        if wild.zone_of(owner) && *owner != wild { wire("*.wild.example.test.") } else { owner.clone() }
+        let wildcards = ["wild.example.test.", "led.example.test."].map(wire);
+        let above = wildcards.iter().find(|above| above.zone_of(owner) && *owner != **above);
+        above.map_or_else(|| owner.clone(), |above| above.prepend_label("*").unwrap())
     }
 
     fn set(&self, owner: &Name, kind: RecordType) -> Vec<Record> {
