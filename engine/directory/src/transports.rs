@@ -110,7 +110,7 @@ impl Transport {
 }
 
 impl fmt::Display for Transport {
-    /// As in the table. Also the name of the destination, for logs, the queue and concurrency.
+    /// As in the table.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Transport::Direct => f.write_str("smtp:"),

@@ -440,7 +440,8 @@ mod tests {
         };
         let limits = queue.schedule().limits_of;
         let names: Vec<&str> = limits.keys().map(queue::DestinationKey::as_str).collect();
-        assert_eq!(names, ["smtp:b.example", "smtp:b.example requiretls", "smtp:b.example tls-optional"]);
+        let of = |name: &str| ["", " requiretls", " tls-optional"].map(|mark| format!("{name}{mark}"));
+        assert_eq!(names, [of("relay:b.example"), of("smtp:b.example")].concat());
         assert!(limits.values().all(|limits| limits.rate.is_some_and(|rate| rate.per_minute.get() == 60)));
     }
 

@@ -32,7 +32,7 @@ section! {
         pub messages_per_connection: u32 = 100;
         /// Messages a minute to one destination, in the long run; `0`: as many as it takes. A list of destinations, such as
         /// `{ "example.org" = 60 }`: domains, or transports as `queue list` shows them. What demands TLS (REQUIRETLS) is
-        /// counted by itself.
+        /// counted by itself, and so is what goes to a domain as the next hop of others.
         pub messages_per_minute: BTreeMap<String, u32> = BTreeMap::new();
     }
 }
@@ -203,7 +203,7 @@ impl Queue {
             let per_minute = std::num::NonZeroU32::new(*per_minute)?;
             let rate = Some(queue::RateLimit { per_minute, burst: std::num::NonZeroU32::MIN });
             let limits = queue::DestinationLimits { rate, ..limits };
-            Some(qmgr::destinations_of(name)?.map(|destination| (destination, limits)))
+            Some(qmgr::destinations_of(name)?.into_iter().map(move |destination| (destination, limits)))
         };
         queue::ScheduleSettings {
             couriers_max: self.connections,

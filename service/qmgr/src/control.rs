@@ -162,11 +162,18 @@ impl Selection {
     }
 }
 
-/// Whether this is the name of a destination, with or without `smtp:` and what its mail demands of the way.
+/// Whether this is the name of a destination, with or without `smtp:` or `relay:` and what its mail demands of the way.
 fn is_named(wanted: &str, destination: &str) -> bool {
     let is_wanted = |name: &str| {
         name.eq_ignore_ascii_case(wanted)
-            || name.strip_prefix("smtp:").is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+            || match name.split_once(':') {
+                Some(("smtp", domain)) => domain.eq_ignore_ascii_case(wanted),
+                // Tables write `smtp:` for it.
+                Some(("relay", hop)) => {
+                    [hop, &format!("smtp:{hop}")].iter().any(|hop| hop.eq_ignore_ascii_case(wanted))
+                }
+                _ => false,
+            }
     };
     is_wanted(destination) || is_wanted(plain(destination))
 }
@@ -358,6 +365,10 @@ mod tests {
             assert!(!is_named("a.example", name) && !is_named("b.example x", name));
         }
         assert!(!is_named("b.example requiretls", "smtp:b.example"));
+        for wanted in ["[b.example]:25", "smtp:[b.example]:25", "relay:[b.example]:25"] {
+            assert!(is_named(wanted, "relay:[b.example]:25") && is_named(wanted, "relay:[b.example]:25 requiretls"));
+        }
+        assert!(is_named("b.example", "relay:b.example") && !is_named("relay:b.example", "smtp:b.example"));
     }
 
     #[test]

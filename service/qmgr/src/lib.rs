@@ -19,7 +19,7 @@ pub use report::Reporter;
 pub use tls_reports::{TlsJournal, TlsReports, TlsReportsDesk};
 
 use deliver::{QueueDoor, Queued};
-use destination::{destination, whatever_the_demand};
+use destination::{destination, of_domain, whatever_the_demand};
 use directory::{Directory, DomainClass, NextHop, Transport};
 use mail::{Address, Domain, QueueEntry, QueueId, QueuedEnvelope, QueuedRecipient, UnixMillis};
 use queue::{DestinationKey, DestinationSummary, Errand, Flush, RetryPlan, Schedule, ScheduleSettings};
@@ -283,7 +283,10 @@ impl QueueDoor for QueueManager {
         flushed.insert(domain.clone(), now);
         drop(flushed);
         let transport = Address::parse(&format!("postmaster@{domain}")).map(|address| self.transport(&address, ""));
-        let keys = whatever_the_demand(&transport.unwrap_or(Transport::Direct), domain);
+        let keys = match transport.unwrap_or(Transport::Direct) {
+            Transport::Direct => of_domain(domain),
+            other => whatever_the_demand(&other, None).into(),
+        };
         let waited: u32 = keys.iter().map(|key| self.schedule().flush(Flush::Destination(key), now)).sum();
         self.wake.notify_one();
         tracing::info!(%domain, waited, "queue run asked for");

@@ -231,6 +231,30 @@ async fn each_recipient_of_a_job_goes_its_own_way() {
     assert_eq!(world.store.audit().await.unwrap().total.discarded, 1);
 }
 
+/// A next hop may want a login, and relays for nobody without: its mail never goes along with mail for its own domain.
+#[tokio::test]
+async fn a_next_hop_is_another_destination_than_the_domain_of_its_name() {
+    let world = world();
+    world.transports("partner.example smtp:hub.example\npartner.test smtp:[192.0.2.1]\n");
+    let later = UnixMillis(deliver::now().0 + 3_600_000);
+    for to in [["x@hub.example", "y@partner.example"], ["x@[192.0.2.1]", "y@partner.test"]] {
+        let id = world.queue("you@elsewhere.example", &to).await.envelope.id;
+        let jobs = [(); 3].map(|()| world.manager.next_errand());
+        let names = jobs.each_ref().map(|errand| errand.as_ref().map(|errand| errand.destination.to_string()));
+        let [Some(first), Some(second), None] = names else { panic!("{names:?}") };
+        assert!(first.starts_with("smtp:") && second.starts_with("relay:"), "{first}, {second}");
+        drop(jobs);
+        for number in 0..2 {
+            world.manager.schedule().set_state(id, number, QueueState::Waiting(later), deliver::now());
+        }
+    }
+    // Whoever names the one means the other too.
+    let named = Selection { destination: Some("hub.example".into()), ..Selection::default() };
+    assert_eq!(world.manager.list(&named, 9).await.unwrap()[0].recipients.len(), 2);
+    assert!(world.manager.flush(&Domain::parse("hub.example").unwrap()));
+    assert!(world.manager.next_errand().is_some() && world.manager.next_errand().is_some());
+}
+
 /// R143: one report each, however often a message is named; and what a bounce puts into the queue is not bounced with
 /// the rest.
 #[tokio::test]
