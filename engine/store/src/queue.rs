@@ -24,7 +24,7 @@ pub struct StoryQuery {
     pub limit: usize,
 }
 
-/// While a message has so many events, those of its beginning apart, further deferrals are not told: a thousand recipients
+/// While a message has so many events, those of its beginning apart, further tries are not told: a thousand recipients
 /// in a long queue would fill the disk with them, and nobody reads so many. How each of them ends always is.
 pub const EVENTS_WITH_DEFERRALS_MAX: u32 = 5_000;
 /// Most stories of one answer.

@@ -200,8 +200,8 @@ pub enum QueueChange {
         /// How.
         how: Settled,
     },
-    /// Adds to a message's story. A story that was forgotten or never begun still takes it; one that is very long takes no
-    /// further [deferral](Event::is_deferral).
+    /// Adds to a message's story. A story that was forgotten or never begun still takes it; one that is very long takes none
+    /// further of those that [may recur](Event::may_recur).
     Tell {
         /// The message.
         message: QueueId,

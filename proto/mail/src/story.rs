@@ -17,10 +17,12 @@ pub struct Event {
 }
 
 impl Event {
-    /// Whether it only tells that a recipient goes on waiting: of these there is no end while a message is in the queue.
-    pub fn is_deferral(&self) -> bool {
+    /// Whether it may come again for the same recipient: of these there is no end while a message is in the queue. A try
+    /// that failed for good is made again where the report of it could not be written; that it was the last, a
+    /// [`Bounced`](Happening::Bounced) says.
+    pub fn may_recur(&self) -> bool {
         match &self.what {
-            Happening::Attempted(attempt) => attempt.outcome == Outcome::Deferred,
+            Happening::Attempted(attempt) => attempt.outcome != Outcome::Delivered,
             what => matches!(what, Happening::Deferred { .. }),
         }
     }

@@ -178,19 +178,21 @@ pub async fn groups_count_for_the_message_that_a_commit_begins_with(store: &dyn 
 pub async fn a_story_tells_of_its_end(store: &dyn MailStore) {
     let id = QueueId(1_000_007);
     let tell = |what| QueueChange::Tell { message: id, event: event(what) };
-    let put_off = |round: u32| match round % 2 {
+    let put_off = |round: u32| match round % 3 {
         0 => tell(Happening::Attempted(tried(Tried::Deferred, 4))),
+        // Of a failure that could not be reported.
+        1 => tell(Happening::Attempted(tried(Tried::Failed, 5))),
         _ => tell(Happening::Deferred { until: UnixMillis(9) }),
     };
     let end = Happening::Bounced { cause: "too long in the queue".into(), report: None };
-    let last = Happening::Attempted(tried(Tried::Failed, 5));
+    let other = Happening::Attempted(tried(Tried::Delivered, 2));
     let mut queue = vec![begin(id)];
     queue.extend((0..EVENTS_WITH_DEFERRALS_MAX + 4).map(put_off));
-    queue.extend([tell(last.clone()), tell(end.clone()), put_off(0), put_off(1)]);
+    queue.extend([tell(other.clone()), tell(end.clone()), put_off(0), put_off(1), put_off(2)]);
     change(store, queue).await;
     let events = store.story(id).await.expect("reads").expect("known").events;
     assert_eq!(events.len() as u32, 1 + EVENTS_WITH_DEFERRALS_MAX + 2);
-    assert_eq!(events[events.len() - 2..], [event(last), event(end)]);
+    assert_eq!(events[events.len() - 2..], [event(other), event(end)]);
 }
 
 /// A time or a name that is greater than any can be is taken, and costs nobody their commit.

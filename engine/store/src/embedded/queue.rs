@@ -158,7 +158,7 @@ fn tell(connection: &Connection, message: QueueId, event: &Event) -> Result<()> 
          SELECT ?1, coalesce(max(number), 0) + 1, ?2 FROM event WHERE message = ?1
          HAVING coalesce(max(number), 0) < ?3",
     )?;
-    let events_max = if event.is_deferral() { EVENTS_WITH_DEFERRALS_MAX } else { u32::MAX };
+    let events_max = if event.may_recur() { EVENTS_WITH_DEFERRALS_MAX } else { u32::MAX };
     statement.execute((column(message.0), json(event)?, events_max)).map(|_| ())
 }
 

@@ -82,7 +82,7 @@ impl Queue {
 
     pub fn tell(&mut self, message: QueueId, event: &Event) {
         let later = &mut self.tales.entry(message).or_default().later;
-        if !event.is_deferral() || later.len() < EVENTS_WITH_DEFERRALS_MAX as usize {
+        if !event.may_recur() || later.len() < EVENTS_WITH_DEFERRALS_MAX as usize {
             later.push(event.clone());
         }
     }
