@@ -11,7 +11,8 @@ use smtp_proto::question::{Client, Greeting, Role};
 
 impl Desk {
     /// Return-Path and Delivered-To, on top (R64, R105). What leaves this house carries neither (RFC 5321 §4.4), and what
-    /// comes into a mailbox through the queue gets them there.
+    /// comes into a mailbox through the queue gets them there. The body is one: where some go each way, what is delivered
+    /// at once has neither, which is a known gap.
     pub(super) fn delivery_fields(&self, message: &Message<'_>, destined: &[Destined], is_held: bool) -> String {
         if is_held || !destined.iter().all(|end| goes_at_once(&end.recipient, &end.route)) {
             return String::new();
