@@ -53,6 +53,8 @@ pub enum ControlError {
     Unreported(QueueId),
     /// The store failed.
     Store(StoreError),
+    /// This happened when something was done already, which stays done.
+    Partly(Changed, Box<ControlError>),
 }
 
 impl fmt::Display for ControlError {
@@ -67,6 +69,9 @@ impl fmt::Display for ControlError {
                 )
             }
             ControlError::Store(error) => error.fmt(f),
+            ControlError::Partly(done, cause) => {
+                write!(f, "{cause}; {} recipients were changed before", done.recipients)
+            }
         }
     }
 }
@@ -86,6 +91,17 @@ pub struct Changed {
     pub recipients: u64,
     /// Recipients that are meant too, but were being tried just then: what becomes of them is the next hop's to say.
     pub active: u64,
+}
+
+impl Changed {
+    /// What is to be said of a command that ended like this.
+    fn after(self, end: Result<(), ControlError>) -> Result<Changed, ControlError> {
+        match end {
+            Ok(()) => Ok(self),
+            Err(cause) if self.recipients > 0 => Err(ControlError::Partly(self, Box::new(cause))),
+            Err(cause) => Err(cause),
+        }
+    }
 }
 
 /// A message as it is listed.
@@ -235,29 +251,36 @@ impl QueueManager {
     /// Lets recipients wait until they are released. Those that are just being tried are held if they are deferred.
     pub async fn hold(&self, selection: &Selection, by: &str) -> Result<Changed, ControlError> {
         let event = Happening::Held { by: by.to_owned() };
-        self.set(selection, QueueState::Held, event, |queued| queued.state != QueueState::Held).await
+        self.set(selection, QueueState::Held, event).await
     }
 
     /// Lets what is held go on at once.
     pub async fn release(&self, selection: &Selection, by: &str) -> Result<Changed, ControlError> {
         let event = Happening::Released { by: by.to_owned() };
         let due = QueueState::Waiting(deliver::now());
-        self.set(selection, due, event, |queued| queued.state == QueueState::Held).await
+        self.set(selection, due, event).await
     }
 
-    async fn set(
+    async fn set(&self, selection: &Selection, state: QueueState, what: Happening) -> Result<Changed, ControlError> {
+        let mut changed = Changed::default();
+        let end = self.set_each(selection, state, what, &mut changed).await;
+        self.wake.notify_one();
+        changed.after(end)
+    }
+
+    async fn set_each(
         &self,
         selection: &Selection,
         state: QueueState,
         what: Happening,
-        concerns: impl Fn(&QueuedRecipient) -> bool,
-    ) -> Result<Changed, ControlError> {
-        let mut changed = Changed::default();
+        changed: &mut Changed,
+    ) -> Result<(), ControlError> {
+        let is_hold = state == QueueState::Held;
         let mut walk = Walk::new(self, selection).await?;
         while let Some(seen) = walk.next().await? {
             let id = seen.envelope.id;
             let mut concerned = walk.again(&seen).await?.recipients;
-            concerned.retain(&concerns);
+            concerned.retain(|queued| (queued.state == QueueState::Held) != is_hold);
             if concerned.is_empty() {
                 continue;
             }
@@ -268,7 +291,7 @@ impl QueueManager {
                 queue.push(tell(id, queued, what.clone()));
             }
             self.house.store.commit(Commit { queue, ..Commit::default() }).await?;
-            if state != QueueState::Held {
+            if !is_hold {
                 // The queue may be loading, from a page that was read while this was held: what is known is not loaded.
                 for queued in &concerned {
                     let released = QueueEntry { state, ..entry(&seen.envelope, queued) };
@@ -281,8 +304,7 @@ impl QueueManager {
             }
             changed.recipients += concerned.len() as u64;
         }
-        self.wake.notify_one();
-        Ok(changed)
+        Ok(())
     }
 
     /// Tries what waits at once, and forgets that its destinations are down. What is held stays held.
@@ -305,8 +327,13 @@ impl QueueManager {
     /// Takes recipients out of the queue without telling anybody.
     pub async fn delete(&self, selection: &Selection, by: &str) -> Result<Changed, ControlError> {
         let mut changed = Changed::default();
+        let end = self.delete_each(selection, by, &mut changed).await;
+        changed.after(end)
+    }
+
+    async fn delete_each(&self, selection: &Selection, by: &str, changed: &mut Changed) -> Result<(), ControlError> {
         let mut walk = Walk::new(self, selection).await?;
-        while let Some((mut claim, message)) = walk.next_claimed(&mut changed).await? {
+        while let Some((mut claim, message)) = walk.next_claimed(changed).await? {
             let id = message.envelope.id;
             let mut queue = Vec::new();
             for queued in &message.recipients {
@@ -318,14 +345,24 @@ impl QueueManager {
             claim.settled.extend(message.recipients.iter().map(|queued| queued.number));
             changed.recipients += message.recipients.len() as u64;
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// Gives recipients up at once: their senders are told.
     pub async fn bounce(&self, selection: &Selection, reason: &str) -> Result<Changed, ControlError> {
         let mut changed = Changed::default();
+        let end = self.bounce_each(selection, reason, &mut changed).await;
+        changed.after(end)
+    }
+
+    async fn bounce_each(
+        &self,
+        selection: &Selection,
+        reason: &str,
+        changed: &mut Changed,
+    ) -> Result<(), ControlError> {
         let mut walk = Walk::new(self, selection).await?;
-        while let Some((mut claim, message)) = walk.next_claimed(&mut changed).await? {
+        while let Some((mut claim, message)) = walk.next_claimed(changed).await? {
             let attempt = |queued: &QueuedRecipient| {
                 let said = queued.last.as_ref().map(|last| format!("; last: {}", last.text)).unwrap_or_default();
                 Attempt::finding(Outcome::Failed, EnhancedStatus::new(5, 0, 0), &format!("{reason}{said}"))
@@ -338,14 +375,14 @@ impl QueueManager {
                 conclusion.states.push((queued.number, None));
                 conclusion.failed.push(Told { recipient: queued.clone(), attempt: attempt(queued), until: None });
             }
-            let settled = self.settle(&message, conclusion).await.ok_or(ControlError::Store(StoreError::Closed))?;
+            let settled = self.settle(&message, conclusion).await?;
             claim.settled.extend(settled.iter().map(|(number, _)| *number));
             changed.recipients += settled.len() as u64;
             if settled.len() < message.recipients.len() {
                 return Err(ControlError::Unreported(message.envelope.id));
             }
         }
-        Ok(changed)
+        Ok(())
     }
 }
 

@@ -196,7 +196,7 @@ impl QueueManager {
             }
         };
         let conclusion = outcome::conclude(message, attempts, &self.house.plan, is_try, deliver::now());
-        Some((self.settle(message, conclusion).await?, contact))
+        Some((self.settle(message, conclusion).await.ok()?, contact))
     }
 
     /// Gives recipients to the next hop: over the open connection, or the first host that answers. When a connection
@@ -332,7 +332,7 @@ impl QueueManager {
         for queued in present {
             let conclusion = self.deliver_locally(message, queued).await;
             match conclusion {
-                Some(conclusion) => states.extend(self.settle(message, conclusion).await?),
+                Some(conclusion) => states.extend(self.settle(message, conclusion).await.ok()?),
                 None => states.push((queued.number, None)),
             }
         }
@@ -340,10 +340,10 @@ impl QueueManager {
     }
 
     /// Makes what follows from a try durable, reports included, and gives the new states. One whose failure could not be
-    /// reported yet is not among them: it is tried again. `None`: the store does not take it; the try is made again.
-    pub(crate) async fn settle(&self, message: &QueuedMessage, conclusion: Conclusion) -> Option<States> {
+    /// reported yet is not among them: it is tried again. An error: the store does not take it; the try is made again.
+    pub(crate) async fn settle(&self, message: &QueuedMessage, conclusion: Conclusion) -> Result<States, StoreError> {
         let written = self.house.reporter.write(message, conclusion).await;
-        self.persist(&written.commit).await.ok()?;
+        self.persist(&written.commit).await?;
         log(message, &written.commit.queue);
         for cause in &written.unreported {
             tracing::warn!(queue_id = %message.envelope.id, to = %message.envelope.reverse_path, %cause, "no report");
@@ -351,7 +351,7 @@ impl QueueManager {
         for queued in written.queued {
             deliver::QueueDoor::queued(self, queued);
         }
-        Some(written.states)
+        Ok(written.states)
     }
 
     /// Commits, again and again while the store fails.

@@ -310,6 +310,21 @@ async fn r143_a_bounce_without_its_report_changes_nothing() {
     assert_eq!(world.manager.next_errand().unwrap().job.as_ref().unwrap().recipients, [1]);
 }
 
+/// R143: a command that ends early says what it has done.
+#[tokio::test]
+async fn r143_a_bounce_that_ends_early_counts_what_it_bounced() {
+    let world = world_without_reports().await;
+    // Of the first nobody is told.
+    world.queue_with(&Envelope::new(ReversePath::Null), &["x@there.example", "y@there.example"]).await;
+    let second = world.queue("you@elsewhere.example", &["x@there.example"]).await.envelope.id;
+    let error = world.manager.bounce(&Selection::everything(), "enough").await.unwrap_err();
+    let said = error.to_string();
+    let ControlError::Partly(Changed { recipients: 2, active: 0 }, cause) = error else { panic!("{error:?}") };
+    assert!(matches!(*cause, ControlError::Unreported(id) if id == second), "{cause:?}");
+    assert!(said.ends_with("; 2 recipients were changed before"), "{said}");
+    assert_eq!(world.waiting().await.len(), 1);
+}
+
 /// R143: the queue is being loaded, from rows that were read before the release.
 #[tokio::test]
 async fn r143_what_is_released_while_the_queue_is_loaded_is_not_held() {
