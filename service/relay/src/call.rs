@@ -94,7 +94,8 @@ impl Call {
                     sent.unable.push((queued.number, attempt));
                 }
                 Fate::Lost { loss, .. } if !fate.is_ambiguous() => {
-                    sent.is_reached |= *loss == Loss::BodyFailed;
+                    // A peer that says goodbye is there: that it wants no more now is no reason to count it as down.
+                    sent.is_reached |= matches!(loss, Loss::BodyFailed | Loss::Goodbye(_));
                     sent.is_lost = true;
                     sent.loss = Some(attempt);
                 }
@@ -211,4 +212,80 @@ fn lost(ending: &Ending, count: usize) -> Report {
     };
     let fate = Fate::Lost { at: smtp_proto::client::Stage::Mail, loss };
     Report { fates: vec![fate; count], usable: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::relay;
+    use directory::Transport;
+    use mail::{Address, Domain, QueueId, QueueState, Recipient, UnixMillis};
+    use store::embedded::{EmbeddedStore, Options};
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
+    use tokio::net::UnixListener;
+    use transport_security::Demand;
+
+    /// Sends to a peer that answers each command by a line, and is gone after the last one.
+    async fn sent_to(replies: &'static [&'static str]) -> Sent {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("peer");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let peer = tokio::spawn(async move {
+            let mut stream = BufStream::new(listener.accept().await.unwrap().0);
+            for reply in replies {
+                stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                stream.read_line(&mut String::new()).await.unwrap();
+            }
+        });
+        let address = |text| Address::parse(text).unwrap();
+        let envelope = QueuedEnvelope {
+            id: QueueId(1),
+            arrived: UnixMillis(1),
+            reverse_path: ReversePath::Address(address("from@own.example")),
+            account: None,
+            eight_bit: false,
+            smtputf8: false,
+            require_tls: false,
+            dsn_return: None,
+            envelope_id: None,
+        };
+        let queued = QueuedRecipient {
+            number: 7,
+            recipient: Recipient { address: address("to@far.example"), notify: None, original: None },
+            via: None,
+            state: QueueState::Waiting(UnixMillis(1)),
+            attempts: 0,
+            delay_reported: false,
+            last: None,
+        };
+        let reverse_path = envelope.reverse_path.clone();
+        let parcel = Parcel { envelope: &envelope, reverse_path, blob: BlobId(1), octets: 10 };
+        let store = EmbeddedStore::open(Options { sync: false, ..Options::new(folder.path().join("store")) }).unwrap();
+        let relay = relay("", 25);
+        let transport = Transport::parse(&format!("lmtp:unix:{}", socket.display())).unwrap();
+        let far = Domain::parse("far.example").unwrap();
+        let mut hosts = relay.hosts(&transport, &far, Demand::Ordinary).await.unwrap();
+        let mut call = relay.open(&mut hosts, None).await.unwrap();
+        let sent = call.send(&parcel, &[&queued], &store).await;
+        drop(call);
+        peer.await.unwrap();
+        sent
+    }
+
+    /// RFC 5321 §3.8: a host that wants no more now is there, so that its destination is not taken for being down. Another
+    /// host may take the mail.
+    #[tokio::test]
+    async fn who_says_goodbye_was_reached() {
+        for (replies, status, is_reached) in [
+            (&["220 mx", "250 mx", "421 4.7.0 slow down"][..], "4.7.0", true),
+            (&["220 mx", "250 mx", "250 ok", "250 ok", "421 bye"], "4.3.2", true),
+            (&["220 mx", "250 mx", "250 ok"], "4.4.2", false),
+        ] {
+            let sent = sent_to(replies).await;
+            let status_of = |loss: Attempt| loss.status.to_string();
+            assert_eq!(sent.loss.map(status_of).as_deref(), Some(status), "{replies:?}");
+            assert_eq!((sent.is_reached, sent.is_lost, sent.attempts.len()), (is_reached, true, 0), "{replies:?}");
+        }
+    }
 }

@@ -186,8 +186,11 @@ impl Loss {
         let (subject, detail) = match self {
             // RFC 3463 §3.5: bad connection, whether by time-out or by quality.
             Loss::Closed | Loss::TimedOut => (4, 2),
-            // The refusal is of the session: its status is not taken over.
-            Loss::Goodbye(_) => (3, 2),
+            // The refusal is of the session: its status is taken over only if it says no more than that.
+            Loss::Goodbye(reply) => match reply.status {
+                Some(status) if status.class == 4 => return status,
+                _ => (3, 2),
+            },
             Loss::Broken(_) => (5, 0),
             Loss::BodyFailed => (3, 0),
         };
@@ -334,6 +337,21 @@ mod tests {
         for loss in [Loss::Closed, Loss::TimedOut, Loss::Broken(Fault::OutOfTurn)] {
             let verdict = lost(loss);
             assert_eq!((verdict.outcome, verdict.status.class, verdict.is_reply), (Outcome::Deferred, 4, false));
+        }
+    }
+
+    /// RFC 5321 §3.8.
+    #[test]
+    fn who_says_goodbye_says_why() {
+        for (code, status, expected) in [
+            (421, Some(EnhancedStatus::new(4, 7, 0)), "4.7.0"),
+            (421, None, "4.3.2"),
+            // In the midst of the text.
+            (554, Some(EnhancedStatus::new(5, 7, 1)), "4.3.2"),
+        ] {
+            let reply = Arc::new(Reply { code, status, lines: vec!["slow down".into()] });
+            let verdict = Fate::Lost { at: Stage::Mail, loss: Loss::Goodbye(reply) }.verdict();
+            assert_eq!((verdict.outcome, verdict.status.to_string().as_str()), (Outcome::Deferred, expected));
         }
     }
 
