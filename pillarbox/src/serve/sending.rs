@@ -341,6 +341,7 @@ fn relay_settings(config: &Config) -> anyhow::Result<Settings> {
         start_tls: reply.min(usual.timeouts.start_tls),
         authentication: reply,
         data: reply.min(usual.timeouts.data),
+        envelope: usual.timeouts.envelope.max(reply.saturating_mul(2)),
         ..usual.timeouts
     };
     Ok(Settings {

@@ -71,6 +71,8 @@ struct Memory {
     is_changed: bool,
     /// A task sees to the file.
     is_saved_soon: bool,
+    /// The last write of the file failed.
+    is_save_failing: bool,
 }
 
 #[derive(Default)]
@@ -253,8 +255,15 @@ impl Inner {
         let Some(file) = &self.file else { return };
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(remembered) = self.memory().take_unsaved() else { return };
-        if let Err(error) = cache_file::save(file, &remembered) {
-            warn!(file = %file.display(), %error, "MTA-STS policies cannot be remembered");
+        let saved = cache_file::save(file, &remembered);
+        let mut memory = self.memory();
+        let was_failing = std::mem::replace(&mut memory.is_save_failing, saved.is_err());
+        if let Err(error) = saved {
+            // What was learnt is not forgotten by a disk that was full for a moment.
+            memory.is_changed = true;
+            if !was_failing {
+                warn!(file = %file.display(), %error, "MTA-STS policies cannot be remembered");
+            }
         }
     }
 
@@ -597,5 +606,13 @@ mod tests {
         learn("e.example");
         tokio::time::sleep(SAVE_EVERY / 2).await;
         assert_eq!(written(), 5, "at once");
+        // What could not be written is tried again, though nothing new is learnt.
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        learn("f.example");
+        tokio::time::sleep(2 * SAVE_EVERY).await;
+        assert!(!file.exists());
+        std::fs::create_dir(folder.path()).unwrap();
+        tokio::time::sleep(2 * SAVE_EVERY).await;
+        assert_eq!(written(), 6);
     }
 }
