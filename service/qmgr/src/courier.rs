@@ -1,5 +1,6 @@
 //! One courier: carries jobs to one destination, over one connection as long as it bears.
 
+use crate::destination::destination;
 use crate::outcome::{self, Conclusion};
 use crate::{Idle, InFlight, QueueManager, entry};
 use directory::Transport;
@@ -157,16 +158,26 @@ impl QueueManager {
             message.recipients.iter().partition(|queued| queued.state == QueueState::Held);
         states.extend(held.iter().map(|queued| (queued.number, Some(QueueState::Held))));
         // The tables may say another way than when these were queued: they leave this destination, and join the other.
+        let sender = message.envelope.reverse_path.to_string();
+        let demand = self.demand(&sender, message.envelope.require_tls);
+        let mut transport = None;
         let (present, moved): (Vec<&QueuedRecipient>, Vec<&QueuedRecipient>) =
-            waiting.into_iter().partition(|queued| self.key_of(&message.envelope, queued) == job.destination);
+            waiting.into_iter().partition(|queued| {
+                // Asked for once: the tables may be read anew at any time.
+                let found = self.transport(&queued.recipient.address, &sender);
+                let is_here = destination(&found, &queued.recipient.address.domain, demand) == job.destination;
+                if is_here {
+                    transport.get_or_insert(found);
+                }
+                is_here
+            });
         states.extend(moved.iter().map(|queued| (queued.number, None)));
         let at_once = |queued| mail::QueueEntry {
             state: QueueState::Waiting(deliver::now()),
             ..entry(&message.envelope, queued)
         };
         let moved = moved.into_iter().map(|queued| (at_once(queued), message.envelope.require_tls)).collect();
-        let Some(first) = present.first() else { return Some(Done { states, moved, contact: None }) };
-        let transport = self.transport(&first.recipient.address, &message.envelope.reverse_path.to_string());
+        let Some(transport) = transport else { return Some(Done { states, moved, contact: None }) };
         let (outcome, contact) = self.work_on(job, &message, &present, &transport, line).await?;
         states.extend(outcome);
         Some(Done { states, contact: Some(contact), moved })
