@@ -91,6 +91,17 @@ pub fn delivered_to(address: &Address) -> String {
     format!("Delivered-To: {address}\r\n")
 }
 
+/// How many octets the two fields above take that a message in a mailbox has on top. No message comes in with a
+/// Return-Path field, so one on top is of our making.
+pub fn delivery_octets(start: &[u8]) -> usize {
+    let line = |at: usize, name: &[u8]| {
+        let rest = start.get(at..).filter(|rest| rest.starts_with(name))?;
+        memchr::memchr(b'\n', rest).map(|end| at + end + 1)
+    };
+    let Some(end) = line(0, b"Return-Path: ") else { return 0 };
+    line(end, b"Delivered-To: ").unwrap_or(end)
+}
+
 /// The keyword of the "with" clause (RFC 3848, RFC 6531 §4.3). After HELO it is SMTP whatever else there was.
 pub fn protocol(facts: &ReceivedFacts<'_>) -> &'static str {
     let suffix = usize::from(facts.tls.is_some()) + 2 * usize::from(facts.is_authenticated);
@@ -153,6 +164,21 @@ mod tests {
             queue_id: QueueId(0xabc1),
             recipient: None,
             date: InternalDate { unix_seconds: 1_000_000_000, zone_minutes: 120 },
+        }
+    }
+
+    #[test]
+    fn r64_the_fields_of_a_delivery_are_found_again() {
+        let rest = "Received: from x\r\nDelivered-To: y@example.org\r\n\r\n";
+        let to = delivered_to(&Address::parse("\"a b\"@example.net").unwrap());
+        for path in [ReversePath::Null, ReversePath::Address(Address::parse("a@example.com").unwrap())] {
+            let path = return_path(&path);
+            for fields in [path.clone(), format!("{path}{to}")] {
+                assert_eq!(delivery_octets(format!("{fields}{rest}").as_bytes()), fields.len());
+            }
+        }
+        for none in ["", "Return-Path: <", rest, "Delivered-To: a@example.net\r\n\r\n", "return-path: <>\r\n"] {
+            assert_eq!(delivery_octets(none.as_bytes()), 0, "{none}");
         }
     }
 

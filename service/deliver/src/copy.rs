@@ -3,12 +3,14 @@
 use crate::{Intake, Staged};
 use bytes::Bytes;
 use mail::BlobId;
+use message::trace;
 use store::{BodyRange, MailStore, StoreError};
 
 /// Octets read in one go.
 const PIECE_OCTETS: u64 = 64 * 1024;
 
-/// Reads a stored message from its beginning.
+/// Reads a stored message as it goes on from here: without the fields of a delivery on top, which belong to the mailboxes
+/// that have the same body (RFC 5321 §4.4).
 pub struct Reading<'a> {
     store: &'a dyn MailStore,
     blob: BlobId,
@@ -25,8 +27,9 @@ impl<'a> Reading<'a> {
     pub async fn next(&mut self) -> Result<Bytes, StoreError> {
         let range = BodyRange { blob: self.blob, start: self.at, octets: PIECE_OCTETS };
         let octets = self.store.read(vec![range]).await?.pop().ok_or(StoreError::NoSuchBlob)??;
+        let skipped = if self.at == 0 { trace::delivery_octets(&octets) } else { 0 };
         self.at += octets.len() as u64;
-        Ok(octets)
+        Ok(octets.slice(skipped..))
     }
 }
 

@@ -2,15 +2,14 @@
 
 use crate::open::attempt_from;
 use crate::wire::Wire;
+use deliver::Reading;
 use mail::queue::Outcome;
 use mail::{Attempt, BlobId, QueuedEnvelope, QueuedRecipient, ReversePath};
 use smtp_proto::Extensions;
 use smtp_proto::client::{Answer, Body, Content, Ending, Fate, Loss, Peer, Question, Report, Transaction};
 use std::sync::Arc;
-use store::{BodyRange, MailStore};
+use store::MailStore;
 
-/// Octets of a message that are read in one go.
-const PIECE_OCTETS: u64 = 64 * 1024;
 /// Transactions that one message may take with a host that takes few recipients at a time.
 const TRANSACTIONS_MAX: usize = 100;
 
@@ -32,7 +31,7 @@ pub struct Parcel<'a> {
     pub reverse_path: ReversePath,
     /// Its octets.
     pub blob: BlobId,
-    /// How many they are.
+    /// How many they are, those of a delivery's fields included, which do not leave.
     pub octets: u64,
 }
 
@@ -118,20 +117,16 @@ impl Call {
     ) -> Option<Report> {
         self.is_idle = false;
         self.wire.answer(Answer::Transaction(Box::new(transaction(parcel, to))));
-        let mut read = 0;
+        let mut reading = Reading::new(store, parcel.blob);
         let mut report = None;
         loop {
             match self.wire.question().await? {
                 Question::Body => {
-                    let range = BodyRange { blob: parcel.blob, start: read, octets: PIECE_OCTETS };
-                    let body = match store.read(vec![range]).await.map(|mut read| read.pop()) {
-                        Ok(Some(Ok(octets))) if octets.is_empty() => Body::End,
-                        Ok(Some(Ok(octets))) => {
-                            read += octets.len() as u64;
-                            Body::Octets(octets.into())
-                        }
-                        failed => {
-                            tracing::error!(queue_id = %parcel.envelope.id, ?failed, "a message cannot be read");
+                    let body = match reading.next().await {
+                        Ok(octets) if octets.is_empty() => Body::End,
+                        Ok(octets) => Body::Octets(octets.into()),
+                        Err(error) => {
+                            tracing::error!(queue_id = %parcel.envelope.id, %error, "a message cannot be read");
                             Body::Failed
                         }
                     };

@@ -379,7 +379,15 @@ async fn what_leads_out_is_queued_with_what_stays() {
     for told in ["Received", "<m@x>", "Expanded", "Stored", "Queued"] {
         assert!(story.contains(told), "{told}: {story}");
     }
-    assert!(!world.inbox(BRIAN).await[0].contains("Return-Path"), "RFC 5321 §4.4: not in what leaves");
+    // R64: in the mailbox, and not in what leaves (RFC 5321 §4.4).
+    let kept = &world.inbox(BRIAN).await[0];
+    assert!(
+        kept.starts_with(&format!("Return-Path: <you@example.org>\r\nDelivered-To: {BRIAN}\r\nReceived: ")),
+        "{kept}"
+    );
+    let blob = world.queued_message().await.blob;
+    let leaving = deliver::Reading::new(&*world.store, blob).next().await.unwrap();
+    assert_eq!(kept.find("Received: ").map(|at| &kept.as_bytes()[at..]), Some(&leaving[..]));
 }
 
 /// R139: HOLD is answered as usual, and nothing is delivered, not even here.

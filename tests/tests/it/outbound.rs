@@ -1,6 +1,7 @@
 //! Mail that leaves, into a simulated internet: routing, failures at every step, reports. How its way is protected is in
 //! `protection`.
 
+use crate::NOT_BRIAN;
 use crate::dkim::judge;
 use peers::client::{Imap, Smtp};
 use peers::internet::Internet;
@@ -33,13 +34,18 @@ fn r207_hosts_are_found_as_the_domain_says() -> anyhow::Result<()> {
         Zone::insecure("loop.example").mx(10, "mx.example.net"),
     ])?;
     let sender = Sender::start(&internet, "")?;
-    let id = sender.submit(&["a@two.example", "b@two.example"], TEXT)?;
+    let id = sender.submit(&["a@two.example", "b@two.example", NOT_BRIAN], TEXT)?;
     let received = &second.wait_for_messages(1)?[0];
     let both: Vec<&str> = received.recipients.iter().map(|one| one.address.as_str()).collect();
     assert_eq!(both, ["a@two.example", "b@two.example"], "one transaction for both:\n{}", sender.why(&id)?);
     assert_eq!(received.helo, "mx.example.net", "R209");
     assert!(received.message().field("Received").is_some_and(|field| field.contains("by mx.example.net")));
+    // R64: what stays here has the fields of its delivery, what leaves has not.
+    let kept = sender.wait_for_inbox(NOT_BRIAN, 1)?;
+    let fields = format!("Return-Path: <{BRIAN}>\r\nDelivered-To: {NOT_BRIAN}\r\nReceived: ");
+    assert!(kept.iter().any(|text| text.starts_with(&fields)), "{kept:?}");
     assert!(received.message().field("Return-Path").is_none(), "RFC 5321 §4.4");
+    assert!(received.octets.starts_with(b"Received: "), "{:?}", String::from_utf8_lossy(&received.octets));
     sender.submit(&["c@bare.example"], TEXT)?;
     bare.wait_for_messages(1)?;
     for (to, status) in [("x@null.example", "5.1.10"), ("x@nowhere.example", "5.1.2"), ("x@loop.example", "5.4.6")] {

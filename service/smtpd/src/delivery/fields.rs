@@ -10,15 +10,16 @@ use policy::Effect;
 use smtp_proto::question::{Client, Greeting, Role};
 
 impl Desk {
-    /// Return-Path and Delivered-To, on top (R64, R105). What leaves this house carries neither (RFC 5321 §4.4), and what
-    /// comes into a mailbox through the queue gets them there. The body is one: where some go each way, what is delivered
-    /// at once has neither, which is a known gap.
+    /// Return-Path and Delivered-To for the mailboxes that have the message at once, on top (R64, R105). Of what goes
+    /// through the queue they are left out where it is read again.
     pub(super) fn delivery_fields(&self, message: &Message<'_>, destined: &[Destined], is_held: bool) -> String {
-        if is_held || !destined.iter().all(|end| goes_at_once(&end.recipient, &end.route)) {
+        let at_once = destined.iter().filter(|end| !is_held && goes_at_once(&end.recipient, &end.route));
+        let accounts = deliver::accounts(at_once.map(|end| &end.route));
+        if accounts.is_empty() {
             return String::new();
         }
         let mut fields = trace::return_path(&message.envelope.reverse_path);
-        if let [account] = deliver::accounts(destined.iter().map(|end| &end.route))[..]
+        if let [account] = accounts[..]
             && let Ok(address) = Address::parse(account.as_str())
         {
             fields.push_str(&trace::delivered_to(&address));
