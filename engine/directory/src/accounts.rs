@@ -3,7 +3,7 @@
 //! `user:password:uid:gid:gecos:home:shell:extra`. Ids, home and shell are not used: every account's mail lives where
 //! the store says (R39). The eighth field holds words separated by white space and may itself contain colons.
 
-use crate::names::account_name;
+use crate::names::{Keyed, account_name};
 use crate::password::{PasswordError, Stored};
 use crate::quota::QuotaOverride;
 use crate::table::{Finding, Parsed, Source, TableError, keep, shown};
@@ -69,6 +69,12 @@ impl Accounts {
     /// The account of this name.
     pub fn get(&self, name: &AccountName) -> Option<&Account> {
         self.by_name.get(name)
+    }
+
+    /// The account that an address names by itself.
+    pub(crate) fn of_address(&self, address: &Keyed<'_>) -> Option<&Account> {
+        // A key is written as account names are: in lower case, the domain in A-label form.
+        self.by_name.get(address.key())
     }
 
     /// All accounts, in no order.

@@ -10,7 +10,7 @@ pub(crate) mod draft;
 
 use crate::accounts::Accounts;
 use crate::maps::{Target, read_aliases, read_mailboxes, read_senders};
-use crate::names::{account_name, login_name};
+use crate::names::{Keyed, account_name, login_name};
 use crate::password::Stored;
 use crate::quota::QuotaOverride;
 use crate::register::{DomainClass, Settings, Tables, tables_of};
@@ -134,7 +134,7 @@ impl Editor {
         if tables.accounts.get(&name).is_some() {
             return Err(EditError::Exists(format!("account {name}")));
         }
-        if let Some(alias) = tables.aliases.exact(&address, tables.domains.first())
+        if let Some(alias) = tables.aliases.exact(&Keyed::new(&address), tables.domains.first())
             && !alias.value.contains(&Target::Address(address.clone()))
         {
             return Err(EditError::Exists(format!("an alias {name}, which would take all its mail,")));
@@ -153,7 +153,7 @@ impl Editor {
         let mut senders = Draft::read(&files.senders)?;
         senders.add_values(&name.to_string(), &[name.to_string()])?;
         drafts.push(senders);
-        if tables.mailboxes.as_ref().is_some_and(|mailboxes| mailboxes.exact(&address, None).is_none()) {
+        if tables.mailboxes.as_ref().is_some_and(|mailboxes| mailboxes.exact(&Keyed::new(&address), None).is_none()) {
             let mut mailboxes = Draft::read(&files.mailboxes)?;
             mailboxes.append(&format!("{name} true"));
             drafts.push(mailboxes);

@@ -2,7 +2,7 @@
 
 use crate::login::prevailing_price;
 use crate::maps::Target;
-use crate::names::{account_name, address_key, catch_all_domain};
+use crate::names::{Keyed, account_name, address_key, catch_all_domain};
 use crate::password::Price;
 use crate::register::{DomainClass, Settings, Tables};
 use crate::route::{RouteError, route};
@@ -139,7 +139,7 @@ impl Lint<'_> {
             if account.receives && self.tables.class_of(&address.domain) != DomainClass::Hosted {
                 let cause = format!("account {name} is of a domain that is not hosted: it receives no mail");
                 warn(line, cause, "add its domain to the domains");
-            } else if account.receives && self.tables.mailbox_of(&address).is_none() {
+            } else if account.receives && self.tables.mailbox_of(&Keyed::new(&address)).is_none() {
                 let cause = format!("account {name} has no line in the mailboxes: it receives no mail");
                 warn(line, cause, "add a line with its address and the word true");
             }

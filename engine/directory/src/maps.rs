@@ -2,7 +2,7 @@
 //!
 //! Keys are folded to lower case. Of entries with the same key the first counts; the others are findings.
 
-use crate::names::{account_name, address_key, catch_all_domain, without_detail};
+use crate::names::{Keyed, account_name, address_key, catch_all_domain, without_detail};
 use crate::table::{Finding, Parsed, Source, TableError, VALUES_MAX, keep, shown, words};
 use mail::{AccountName, Address, Domain, LocalPart};
 use std::collections::HashMap;
@@ -85,10 +85,11 @@ impl<V> AddressMap<V> {
     }
 
     /// The entry of the address itself, or of its bare local part if `origin` is its domain.
-    pub fn exact(&self, address: &Address, origin: Option<&Domain>) -> Option<&Kept<V>> {
-        if let Some(kept) = self.addresses.get(&address.key()) {
+    pub(crate) fn exact(&self, wanted: &Keyed<'_>, origin: Option<&Domain>) -> Option<&Kept<V>> {
+        if let Some(kept) = self.addresses.get(wanted.key()) {
             return Some(kept);
         }
+        let address = wanted.address();
         if self.bare.is_empty() || origin != Some(&address.domain) {
             return None;
         }
@@ -102,8 +103,8 @@ impl<V> AddressMap<V> {
 
     /// Looks up the address, then the address without detail, then the whole domain.
     pub fn find(&self, address: &Address, origin: Option<&Domain>, delimiter: Option<char>) -> Option<&Kept<V>> {
-        self.exact(address, origin)
-            .or_else(|| self.exact(&without_detail(address, delimiter)?, origin))
+        self.exact(&Keyed::new(address), origin)
+            .or_else(|| self.exact(&Keyed::new(&without_detail(address, delimiter)?), origin))
             .or_else(|| self.domain(&address.domain))
     }
 
@@ -267,10 +268,10 @@ mod tests {
                     *@example.net            notbrian@example.net\n";
         let parsed = read_aliases(&source(text)).unwrap();
         assert!(parsed.findings.is_empty());
-        let info = parsed.content.exact(&address("INFO@example.net"), None).unwrap();
+        let info = parsed.content.exact(&Keyed::new(&address("INFO@example.net")), None).unwrap();
         let targets: Vec<String> = info.value.iter().map(Target::to_string).collect();
         assert_eq!(targets, ["brian@example.net", "notbrian@example.net"]);
-        assert!(parsed.content.exact(&address("nobody@example.net"), None).is_none());
+        assert!(parsed.content.exact(&Keyed::new(&address("nobody@example.net")), None).is_none());
         assert_eq!(parsed.content.find(&address("nobody@example.net"), None, None).unwrap().line, 5);
     }
 
@@ -288,7 +289,7 @@ mod tests {
     #[test]
     fn first_of_two_wins_and_both_catch_all_spellings_are_one() {
         let parsed = read_aliases(&source("a@x y@x\nA@X z@x\n*@x a@x\n@x b@x\n")).unwrap();
-        assert_eq!(parsed.content.exact(&address("a@x"), None).unwrap().line, 1);
+        assert_eq!(parsed.content.exact(&Keyed::new(&address("a@x")), None).unwrap().line, 1);
         assert_eq!(parsed.findings.iter().map(|f| f.line).collect::<Vec<_>>(), [Some(2), Some(4)]);
     }
 
@@ -296,8 +297,8 @@ mod tests {
     fn bare_keys_count_at_the_first_hosted_domain_only() {
         let aliases = read_aliases(&source("root brian@x\n")).unwrap().content;
         let origin = Domain::parse("x").unwrap();
-        assert!(aliases.exact(&address("Root@x"), Some(&origin)).is_some());
-        assert!(aliases.exact(&address("root@y"), Some(&origin)).is_none());
+        assert!(aliases.exact(&Keyed::new(&address("Root@x")), Some(&origin)).is_some());
+        assert!(aliases.exact(&Keyed::new(&address("root@y")), Some(&origin)).is_none());
     }
 
     #[test]
@@ -328,7 +329,7 @@ mod tests {
     #[test]
     fn r116_mailboxes_are_full_addresses() {
         let parsed = read_mailboxes(&source("brian@example.net true\nnotbrian@example.net true\n")).unwrap();
-        assert!(parsed.content.exact(&address("BRIAN@EXAMPLE.NET"), None).is_some());
+        assert!(parsed.content.exact(&Keyed::new(&address("BRIAN@EXAMPLE.NET")), None).is_some());
         for text in ["a@x true\n@x true", "a@x true\nroot true", "a@x true\nb@x"] {
             assert_eq!(read_mailboxes(&source(text)).unwrap_err().line, Some(2), "{text}");
         }

@@ -30,6 +30,26 @@ pub(crate) fn login_name(login: &str, realm: &str) -> Option<AccountName> {
     if login.contains('@') { account_name(login) } else { account_name(&format!("{login}@{realm}")) }
 }
 
+/// An address with the key under which tables know it, made once for all of them.
+pub(crate) struct Keyed<'a> {
+    address: &'a Address,
+    key: String,
+}
+
+impl<'a> Keyed<'a> {
+    pub(crate) fn new(address: &'a Address) -> Keyed<'a> {
+        Keyed { address, key: address.key() }
+    }
+
+    pub(crate) fn address(&self) -> &'a Address {
+        self.address
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+}
+
 /// The key under which an address stands in a table.
 pub(crate) fn address_key(text: &str) -> Option<(String, Domain)> {
     let address = Address::parse(text).ok()?;

@@ -7,7 +7,7 @@ use crate::accounts::Accounts;
 use crate::domains::{Domains, Listing};
 use crate::login::{Credential, prevailing_price};
 use crate::maps::{Aliases, Listed, Senders, read_aliases, read_mailboxes, read_relay_recipients, read_senders};
-use crate::names::account_name;
+use crate::names::Keyed;
 use crate::password::Stored;
 use crate::quota::QuotaDefaults;
 use crate::route::{Route, RouteError};
@@ -354,14 +354,14 @@ impl Tables {
     }
 
     /// The account whose mailboxes an address means, by its own name.
-    pub(crate) fn mailbox_of(&self, address: &Address) -> Option<AccountName> {
-        let account = self.accounts.get(&account_name(&address.key())?)?;
+    pub(crate) fn mailbox_of(&self, address: &Keyed<'_>) -> Option<&AccountName> {
+        let account = self.accounts.of_address(address)?;
         let listed = self.mailboxes.as_ref().is_none_or(|mailboxes| mailboxes.exact(address, None).is_some());
-        (listed && account.receives).then(|| account.name.clone())
+        (listed && account.receives).then_some(&account.name)
     }
 
     /// Whether an address is declared as a mailbox, with or without an account behind it.
-    pub(crate) fn is_mailbox_address(&self, address: &Address) -> bool {
+    pub(crate) fn is_mailbox_address(&self, address: &Keyed<'_>) -> bool {
         match &self.mailboxes {
             Some(mailboxes) => mailboxes.exact(address, None).is_some(),
             None => self.mailbox_of(address).is_some(),

@@ -4,7 +4,7 @@
 //! does not.
 
 use crate::maps::Target;
-use crate::names::without_detail;
+use crate::names::{Keyed, without_detail};
 use crate::register::{DomainClass, Tables};
 use mail::{AccountName, Address};
 use std::collections::HashSet;
@@ -41,20 +41,22 @@ pub enum RouteError {
 /// Follows an address to its ends, in the order of the tables, each end once.
 pub(crate) fn route(tables: &Tables, address: &Address) -> Result<Vec<Route>, RouteError> {
     let mut way = Way { tables, path: Vec::new(), visited: HashSet::new(), routes: Vec::new(), failure: None };
-    if tables.class_of(&address.domain) == DomainClass::Other && targets(tables, address).is_none() {
+    let start = Keyed::new(address);
+    if tables.class_of(&address.domain) == DomainClass::Other && targets(tables, &start).is_none() {
         return Err(RouteError::NotOurs);
     }
-    way.follow(address)?;
+    way.follow(&start)?;
     // Part of an alias that leads nowhere must not stop the rest; `check` tells the administrator of it.
     if way.routes.is_empty() { Err(way.failure.unwrap_or(RouteError::UnknownUser)) } else { Ok(way.routes) }
 }
 
 /// The alias that an address falls under, if any: its own; else, unless it is a mailbox, that of the address without
 /// detail; else, unless that is a mailbox, the catch-all of the domain.
-fn targets<'a>(tables: &'a Tables, address: &Address) -> Option<&'a [Target]> {
+fn targets<'a>(tables: &'a Tables, wanted: &Keyed<'_>) -> Option<&'a [Target]> {
     let origin = tables.domains.first();
-    let base = without_detail(address, tables.delimiter);
-    for address in std::iter::once(address).chain(base.as_ref()) {
+    let base = without_detail(wanted.address(), tables.delimiter);
+    let base = base.as_ref().map(Keyed::new);
+    for address in std::iter::once(wanted).chain(&base) {
         if let Some(alias) = tables.aliases.exact(address, origin) {
             return Some(&alias.value);
         }
@@ -63,7 +65,7 @@ fn targets<'a>(tables: &'a Tables, address: &Address) -> Option<&'a [Target]> {
             return None;
         }
     }
-    tables.aliases.domain(&address.domain).map(|catch_all| catch_all.value.as_slice())
+    tables.aliases.domain(&wanted.address().domain).map(|catch_all| catch_all.value.as_slice())
 }
 
 struct Way<'a> {
@@ -77,38 +79,40 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn follow(&mut self, address: &Address) -> Result<(), RouteError> {
-        let key = address.key();
-        if self.path.contains(&key) {
+    fn follow(&mut self, wanted: &Keyed<'_>) -> Result<(), RouteError> {
+        let key = wanted.key();
+        if self.path.iter().any(|step| step == key) {
             self.failure.get_or_insert(RouteError::LoopOrTooDeep);
             return Ok(());
         }
-        if !self.visited.insert(key.clone()) {
+        if !self.visited.insert(key.to_owned()) {
             return Ok(());
         }
         if self.visited.len() > EXPANSION_MAX || self.path.len() >= ALIAS_DEPTH_MAX {
             return Err(RouteError::LoopOrTooDeep);
         }
         let tables = self.tables;
-        let Some(targets) = targets(tables, address) else {
-            self.end(address);
+        let Some(targets) = targets(tables, wanted) else {
+            self.end(wanted);
             return Ok(());
         };
-        self.path.push(key.clone());
+        self.path.push(key.to_owned());
         for target in targets {
-            match target.resolve(address, tables.domains.first()) {
-                // An alias onto itself means the mailbox of that name: "and keep a copy".
-                Some(next) if next.key() == key => self.end(address),
-                Some(next) => self.follow(&next)?,
-                None => drop(self.failure.get_or_insert(RouteError::UnknownUser)),
-            }
+            let Some(next) = target.resolve(wanted.address(), tables.domains.first()) else {
+                self.failure.get_or_insert(RouteError::UnknownUser);
+                continue;
+            };
+            let next = Keyed::new(&next);
+            // An alias onto itself means the mailbox of that name: "and keep a copy".
+            if next.key() == key { self.end(wanted) } else { self.follow(&next)? }
         }
         self.path.pop();
         Ok(())
     }
 
     /// No alias applies any more.
-    fn end(&mut self, address: &Address) {
+    fn end(&mut self, wanted: &Keyed<'_>) {
+        let address = wanted.address();
         let found = match self.tables.class_of(&address.domain) {
             DomainClass::Other => Ok(Route::Outside(address.clone())),
             DomainClass::Relay => match &self.tables.relay_recipients {
@@ -119,9 +123,9 @@ impl Way<'_> {
             },
             DomainClass::Hosted => self
                 .tables
-                .mailbox_of(address)
-                .or_else(|| self.tables.mailbox_of(&without_detail(address, self.tables.delimiter)?))
-                .map(Route::Mailbox)
+                .mailbox_of(wanted)
+                .or_else(|| self.tables.mailbox_of(&Keyed::new(&without_detail(address, self.tables.delimiter)?)))
+                .map(|account| Route::Mailbox(account.clone()))
                 .ok_or(RouteError::UnknownUser),
         };
         match found {

@@ -47,6 +47,7 @@ use mail::{
     Uid, UnixMillis, Usage,
 };
 use picture::{Asked, Pictures};
+use queue::QueueWork;
 use readers::Readers;
 use record::{Place, RecordError};
 use segments::Segments;
@@ -168,7 +169,7 @@ impl EmbeddedStore {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    async fn commit_now(&self, commit: Commit, bodies: batch::Offered) -> Result<Vec<GroupOutcome>, StoreError> {
+    async fn commit_now(&self, mut commit: Commit, bodies: batch::Offered) -> Result<Vec<GroupOutcome>, StoreError> {
         // A large body is synced before the writer hears of it, so that other commits do not wait for it.
         for (_, staged) in &bodies {
             if matches!(staged.record, StagedRecord::File(_)) {
@@ -180,8 +181,10 @@ impl EmbeddedStore {
                 .await?;
             }
         }
+        let queue = std::mem::take(&mut commit.queue);
+        let queue = queue.into_iter().map(QueueWork::new).collect::<Result<_, _>>()?;
         let (reply, answer) = oneshot::channel();
-        let request = Request::Commit(Waiting { commit, bodies, reply });
+        let request = Request::Commit(Waiting { commit, queue, bodies, reply });
         self.requests()?.send(request).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }

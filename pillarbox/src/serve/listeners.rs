@@ -254,6 +254,7 @@ fn spawn_smtp(
         archive: Address::parse(&rooms.config.archive.address).ok(),
         rates: rooms.sending.rates.clone(),
         refusals: rooms.sending.refusals.clone(),
+        fates: smtpd::FateCounters::default(),
         authentication_offered: role == Role::Submission,
         hops_max: rooms.config.limits.hops,
         message_octets_max: rooms.config.limits.message_size.0,

@@ -2,6 +2,7 @@
 
 use crate::queue::UnixMillis;
 use crate::time::Civil;
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -47,6 +48,12 @@ impl AccountName {
     /// The part after the at sign; empty without one.
     pub fn domain(&self) -> &str {
         self.0.split_once('@').map_or("", |(_, domain)| domain)
+    }
+}
+
+impl Borrow<str> for AccountName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

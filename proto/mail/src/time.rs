@@ -1,5 +1,7 @@
 //! Calendar arithmetic: the civil date of a count of seconds, and the two date forms mail uses.
 
+use std::fmt;
+
 /// A civil date and time with its zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Civil {
@@ -73,10 +75,10 @@ impl Civil {
             - i64::from(self.zone_minutes) * 60
     }
 
-    fn zone(self) -> String {
+    fn zone(self) -> impl fmt::Display {
         let sign = if self.zone_minutes < 0 { '-' } else { '+' };
         let minutes = self.zone_minutes.unsigned_abs();
-        format!("{sign}{:02}{:02}", minutes / 60, minutes % 60)
+        fmt::from_fn(move |f| write!(f, "{sign}{:02}{:02}", minutes / 60, minutes % 60))
     }
 
     /// The form of a Date: or Received: field (RFC 5322 §3.3).

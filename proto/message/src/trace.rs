@@ -4,12 +4,17 @@
 //! or begin a clause (V41).
 
 use mail::{Address, InternalDate, QueueId, ReversePath, TlsFacts};
+use std::borrow::Cow;
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 
 /// Octets of a host name in a trace field. RFC 1035 §2.3.4 limits names to 255.
 pub const HOST_OCTETS_MAX: usize = 255;
 /// Octets of the name of a cipher suite or protocol version.
 pub const TLS_NAME_OCTETS_MAX: usize = 64;
+
+/// Room for a field of the usual length.
+const USUAL_OCTETS: usize = 256;
 
 /// Which protocol a message came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,20 +58,26 @@ pub struct ReceivedFacts<'a> {
 
 /// The Received: field, folded, with its line end.
 pub fn received(facts: &ReceivedFacts<'_>) -> String {
-    let mut field = format!("Received: from {} ({})", host_name(facts.helo), client(facts));
+    let mut field = String::with_capacity(USUAL_OCTETS);
+    // Nothing fails that is written to a string.
+    let _ = write_received(facts, &mut field);
+    field
+}
+
+fn write_received(facts: &ReceivedFacts<'_>, field: &mut String) -> fmt::Result {
+    write!(field, "Received: from {} ", host_name(facts.helo))?;
+    write_client(facts, field)?;
     if let Some(tls) = facts.tls.filter(|_| facts.shows_tls) {
         let (version, cipher, bits) = (tls_name(tls.version), tls_name(&tls.cipher), tls.bits);
-        field.push_str(&format!("\r\n\t(using {version} with cipher {cipher} ({bits}/{bits} bits))"));
+        write!(field, "\r\n\t(using {version} with cipher {cipher} ({bits}/{bits} bits))")?;
         field.push_str("\r\n\t(No client certificate requested)");
     }
-    let with = protocol(facts);
-    field.push_str(&format!("\r\n\tby {} with {with} id {}", host_name(facts.host), facts.queue_id));
+    write!(field, "\r\n\tby {} with {} id {}", host_name(facts.host), protocol(facts), facts.queue_id)?;
     // RFC 6531 §3.7.3: an address beyond ASCII only in the field of an internationalized message.
     if let Some(recipient) = facts.recipient.filter(|address| facts.is_smtputf8 || !address.needs_utf8()) {
-        field.push_str(&format!("\r\n\tfor <{recipient}>"));
+        write!(field, "\r\n\tfor <{recipient}>")?;
     }
-    field.push_str(&format!("; {}\r\n", facts.date.civil().to_rfc5322()));
-    field
+    write!(field, "; {}\r\n", facts.date.civil().to_rfc5322())
 }
 
 /// The Received: field of a submitted message that hides where it was written: only our own name, the queue id and the
@@ -116,27 +127,30 @@ pub fn protocol(facts: &ReceivedFacts<'_>) -> &'static str {
 }
 
 /// RFC 5321 §4.4 TCP-info: what the connection, not the client, told.
-fn client(facts: &ReceivedFacts<'_>) -> String {
-    let name = facts.reverse_name.map_or("unknown".to_owned(), host_name);
+fn write_client(facts: &ReceivedFacts<'_>, field: &mut String) -> fmt::Result {
+    let name = facts.reverse_name.map_or("unknown".into(), host_name);
     match facts.address.map(|address| address.to_canonical()) {
-        Some(IpAddr::V4(address)) => format!("{name} [{address}]"),
-        Some(IpAddr::V6(address)) => format!("{name} [IPv6:{address}]"),
-        None => "local socket".to_owned(),
+        Some(IpAddr::V4(address)) => write!(field, "({name} [{address}])"),
+        Some(IpAddr::V6(address)) => write!(field, "({name} [IPv6:{address}])"),
+        None => field.write_str("(local socket)"),
     }
 }
 
 /// A host name or address literal. Anything that neither has becomes a question mark; an empty name becomes `unknown`.
-pub(crate) fn host_name(name: &str) -> String {
+pub(crate) fn host_name(name: &str) -> Cow<'_, str> {
     harmless(name, HOST_OCTETS_MAX, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']'))
 }
 
-fn tls_name(name: &str) -> String {
+fn tls_name(name: &str) -> Cow<'_, str> {
     harmless(name, TLS_NAME_OCTETS_MAX, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
 }
 
-fn harmless(text: &str, length_max: usize, is_harmless: impl Fn(char) -> bool) -> String {
+fn harmless(text: &str, length_max: usize, is_harmless: impl Fn(char) -> bool) -> Cow<'_, str> {
     if text.is_empty() {
-        return "unknown".to_owned();
+        return "unknown".into();
+    }
+    if text.len() <= length_max && text.chars().all(&is_harmless) {
+        return text.into();
     }
     text.chars().take(length_max).map(|c| if is_harmless(c) { c } else { '?' }).collect()
 }

@@ -57,6 +57,7 @@ impl Stages {
             None => octets,
             Some(repair) => {
                 repaired.clear();
+                repaired.reserve(octets.len());
                 repair.write(octets, repaired);
                 repaired
             }

@@ -138,6 +138,9 @@ fn at_once<'a>(message: &Accepted<'_>, destined: &'a [Destined]) -> impl Iterato
 /// Those that do not end in a mailbox now: each address once.
 fn queued_recipients(message: &Accepted<'_>, destined: &[Destined]) -> Vec<QueuedRecipient> {
     let mut queued: Vec<QueuedRecipient> = Vec::new();
+    if at_once(message, destined).count() == destined.len() {
+        return queued;
+    }
     let mut seen = HashSet::new();
     let at_once: HashSet<&Route> = at_once(message, destined).collect();
     for Destined { recipient, route, via } in destined {
@@ -208,8 +211,8 @@ fn story(message: &mut Accepted<'_>, destined: &[Destined]) -> Vec<Event> {
     };
     for group in destined.chunk_by(|one, other| one.recipient == other.recipient) {
         let address = &group[0].recipient.address;
-        let to: Vec<String> = group.iter().map(|destined| shown(&destined.route)).collect();
-        if to[..] != [address.to_string()] {
+        if !matches!(group, [only] if leads_to_itself(address, &only.route)) {
+            let to = group.iter().map(|destined| shown(&destined.route)).collect();
             events.push(event(Some(address), Happening::Expanded { to, by: "aliases".into() }));
         }
     }
@@ -223,6 +226,15 @@ fn story(message: &mut Accepted<'_>, destined: &[Destined]) -> Vec<Event> {
         events.push(event(None, Happening::Queued));
     }
     events
+}
+
+fn leads_to_itself(address: &Address, route: &Route) -> bool {
+    match route {
+        Route::Mailbox(account) => {
+            account.local_part() == address.local.as_str() && account.domain() == address.domain.as_str()
+        }
+        Route::Relay(end) | Route::Outside(end) => end == address,
+    }
 }
 
 /// Whether a recipient's sender wants to hear of a delivery (RFC 3461 §4.1).

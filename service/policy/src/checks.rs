@@ -2,37 +2,42 @@
 
 use crate::check::CheckName;
 use crate::findings::{Effect, Finding, Verdict, access_reply};
-use crate::{Policy, Question, relay_denied};
+use crate::{Case, Policy, Question, relay_denied};
 use directory::{Action, DomainClass, Refusal, RouteError};
 use dns::{Failure, Lookup, Name, Record, RecordType};
 use mail::{EnhancedStatus, Reply, ReversePath};
+use std::borrow::Cow;
 
 /// Asks one check.
-pub async fn judge(check: CheckName, policy: &Policy, question: Question<'_>) -> Finding {
+pub async fn judge(check: CheckName, policy: &Policy, case: &Case<'_>) -> Finding {
+    let question = case.question;
     let (verdict, effect, evidence) = match check {
         CheckName::PermitMynetworks => permit_mynetworks(question),
         CheckName::CheckSaslAccess => check_sasl_access(policy, question),
         CheckName::RejectSenderLoginMismatch => reject_sender_login_mismatch(policy, question),
         CheckName::PermitSaslAuthenticated => permit_sasl_authenticated(question),
-        CheckName::RejectUnlistedRecipient => reject_unlisted_recipient(policy, question),
+        CheckName::RejectUnlistedRecipient => reject_unlisted_recipient(case),
         CheckName::RejectNonFqdnRecipient => reject_non_fqdn_recipient(question),
-        CheckName::RejectUnauthDestination => reject_unauth_destination(policy, question),
-        CheckName::RejectUnknownRecipientDomain => reject_unknown_recipient_domain(policy, question).await,
+        CheckName::RejectUnauthDestination => reject_unauth_destination(case),
+        CheckName::RejectUnknownRecipientDomain => reject_unknown_recipient_domain(policy, case).await,
         CheckName::CheckRecipientAccess => check_recipient_access(policy, question),
-        CheckName::CheckQuota => check_quota(policy, question).await,
+        CheckName::CheckQuota => check_quota(policy, case).await,
     };
     Finding { check, verdict, effect, evidence }
 }
 
-type Judgement = (Verdict, Option<Effect>, String);
+type Judgement = (Verdict, Option<Effect>, Cow<'static, str>);
 
-fn verdict(verdict: Verdict, evidence: impl Into<String>) -> Judgement {
+fn verdict(verdict: Verdict, evidence: impl Into<Cow<'static, str>>) -> Judgement {
     (verdict, None, evidence.into())
 }
 
 fn permit_mynetworks(question: Question<'_>) -> Judgement {
-    let evidence = question.client.address.map_or("UNIX socket".to_owned(), |address| address.to_string());
-    verdict(if question.client.trusted { Verdict::Accept } else { Verdict::Pass }, evidence)
+    if !question.client.trusted {
+        return verdict(Verdict::Pass, "not of a trusted network");
+    }
+    let evidence = question.client.address.map_or(Cow::from("UNIX socket"), |address| address.to_string().into());
+    verdict(Verdict::Accept, evidence)
 }
 
 fn permit_sasl_authenticated(question: Question<'_>) -> Judgement {
@@ -72,10 +77,10 @@ fn reject_sender_login_mismatch(policy: &Policy, question: Question<'_>) -> Judg
     }
 }
 
-fn reject_unlisted_recipient(policy: &Policy, question: Question<'_>) -> Judgement {
-    let address = &question.recipient.address;
-    match policy.directory.class_of(&address.domain) {
-        DomainClass::Hosted => match policy.directory.route(address) {
+fn reject_unlisted_recipient(case: &Case<'_>) -> Judgement {
+    let address = &case.question.recipient.address;
+    match case.class {
+        DomainClass::Hosted => match case.routes {
             Err(RouteError::UnknownUser) => verdict(Verdict::Refuse(crate::unknown_user(address)), "not in any table"),
             Err(RouteError::NotOurs | RouteError::LoopOrTooDeep | RouteError::UnknownRelayRecipient) | Ok(_) => {
                 verdict(Verdict::Pass, "listed")
@@ -96,9 +101,9 @@ fn reject_non_fqdn_recipient(question: Question<'_>) -> Judgement {
 }
 
 /// R110. Source routes were dropped by the grammar; `user%other@ours` is a local part like any other, and unknown.
-fn reject_unauth_destination(policy: &Policy, question: Question<'_>) -> Judgement {
-    let address = &question.recipient.address;
-    match policy.directory.class_of(&address.domain) {
+fn reject_unauth_destination(case: &Case<'_>) -> Judgement {
+    let address = &case.question.recipient.address;
+    match case.class {
         DomainClass::Hosted => verdict(Verdict::Pass, "hosted domain"),
         DomainClass::Relay => verdict(Verdict::Pass, "relay domain"),
         DomainClass::Other => verdict(Verdict::Refuse(relay_denied(address)), "neither hosted nor relayed"),
@@ -106,12 +111,12 @@ fn reject_unauth_destination(policy: &Policy, question: Question<'_>) -> Judgeme
 }
 
 /// R111: a domain that we would have to pass the message on to, and that cannot get any.
-async fn reject_unknown_recipient_domain(policy: &Policy, question: Question<'_>) -> Judgement {
-    let address = &question.recipient.address;
+async fn reject_unknown_recipient_domain(policy: &Policy, case: &Case<'_>) -> Judgement {
+    let address = &case.question.recipient.address;
     let (Some(lookup), Ok(name)) = (&policy.lookup, Name::try_from(&address.domain)) else {
         return verdict(Verdict::Pass, "nothing to look up");
     };
-    if policy.directory.class_of(&address.domain) == DomainClass::Hosted {
+    if case.class == DomainClass::Hosted {
         return verdict(Verdict::Pass, "hosted domain");
     }
     let refuse = |code, status, text: &str| {
@@ -167,13 +172,11 @@ fn check_recipient_access(policy: &Policy, question: Question<'_>) -> Judgement 
 
 /// The mailboxes behind the recipient have room. The same is asked again, for everybody, once the checks are done;
 /// here it takes its place in the configured order.
-async fn check_quota(policy: &Policy, question: Question<'_>) -> Judgement {
-    let Ok(routes) = policy.directory.route(&question.recipient.address) else {
-        return verdict(Verdict::Pass, "no mailbox");
-    };
+async fn check_quota(policy: &Policy, case: &Case<'_>) -> Judgement {
+    let Ok(routes) = &case.routes else { return verdict(Verdict::Pass, "no mailbox") };
     for route in routes {
         if let directory::Route::Mailbox(account) = route
-            && let Err(reply) = policy.room(&account, question.recipient, question.envelope).await
+            && let Err(reply) = policy.room(account, case.question.recipient, case.question.envelope).await
         {
             return verdict(Verdict::Refuse(reply), format!("{account} has no room"));
         }
@@ -218,5 +221,5 @@ fn follow(action: &Action, object: &str, what: &str) -> Judgement {
             (Verdict::Pass, None)
         }
     };
-    (result, effect, evidence)
+    (result, effect, evidence.into())
 }

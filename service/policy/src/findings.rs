@@ -2,6 +2,7 @@
 
 use crate::check::CheckName;
 use mail::{Address, EnhancedStatus, Reply};
+use std::borrow::Cow;
 
 /// What a check decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub struct Finding {
     /// What it wants done.
     pub effect: Option<Effect>,
     /// On which evidence: the table entry, the address, the counter.
-    pub evidence: String,
+    pub evidence: Cow<'static, str>,
 }
 
 /// The results of all checks that were asked, in order.
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     fn finding(verdict: Verdict) -> Finding {
-        Finding { check: CheckName::CheckQuota, verdict, effect: None, evidence: String::new() }
+        Finding { check: CheckName::CheckQuota, verdict, effect: None, evidence: "".into() }
     }
 
     fn reply(code: u16) -> Reply {

@@ -42,6 +42,14 @@ pub struct Question<'a> {
     pub recipient: &'a Recipient,
 }
 
+/// A question with what the tables say of the recipient: looked up once, so that no change of a table comes between two
+/// checks.
+pub(crate) struct Case<'a> {
+    pub(crate) question: Question<'a>,
+    pub(crate) class: DomainClass,
+    pub(crate) routes: Result<Vec<Route>, RouteError>,
+}
+
 /// The checks of a listener.
 pub struct Policy {
     directory: Arc<Directory>,
@@ -82,7 +90,10 @@ impl Policy {
 
     /// Decides on a recipient: where it goes, or the reply that refuses it and the check that gave it.
     pub async fn recipient(&self, question: Question<'_>) -> Result<Taken, Refused> {
-        let findings = self.run(question).await;
+        let address = &question.recipient.address;
+        let class = self.directory.class_of(&address.domain);
+        let case = Case { question, class, routes: self.directory.route(address) };
+        let findings = self.run(&case).await;
         for finding in &findings.all {
             tracing::debug!(check = finding.check.name(), verdict = ?finding.verdict, evidence = %finding.evidence, "check");
         }
@@ -90,17 +101,17 @@ impl Policy {
             metrics::counter!("policy_refusals_total", "check" => check.name()).increment(1);
             return Err(Refused { by: Some(check), reply });
         }
-        let routes = self.house_rules(question).await.map_err(|reply| {
+        let routes = self.house_rules(case).await.map_err(|reply| {
             metrics::counter!("policy_refusals_total", "check" => "house_rules").increment(1);
             Refused { by: None, reply }
         })?;
         Ok(Taken { routes, effects: findings.effects() })
     }
 
-    async fn run(&self, question: Question<'_>) -> Findings {
+    async fn run(&self, case: &Case<'_>) -> Findings {
         let mut findings = Findings::default();
         for check in &self.checks {
-            let finding = checks::judge(*check, self, question).await;
+            let finding = checks::judge(*check, self, case).await;
             let decisive = finding.verdict.is_decisive();
             findings.all.push(finding);
             if decisive {
@@ -114,14 +125,12 @@ impl Policy {
     /// bounce for what can be refused now).
     ///
     /// Whatever the list of checks says, only trusted and authenticated clients send to the outside (R110).
-    async fn house_rules(&self, question: Question<'_>) -> Result<Vec<Route>, Reply> {
-        let Question { client, envelope, recipient } = question;
+    async fn house_rules(&self, case: Case<'_>) -> Result<Vec<Route>, Reply> {
+        let Question { client, envelope, recipient } = case.question;
         let may_send_anywhere = client.trusted || client.account.is_some();
-        let routes = match self.directory.class_of(&recipient.address.domain) {
-            DomainClass::Other if !may_send_anywhere && !self.is_alias(&recipient.address) => {
-                return Err(relay_denied(&recipient.address));
-            }
-            _ => self.way(&recipient.address)?,
+        let routes = match case.routes {
+            Err(RouteError::NotOurs) if may_send_anywhere => vec![Route::Outside(recipient.address.clone())],
+            routes => routes.map_err(|error| refused(&recipient.address, error))?,
         };
         for route in &routes {
             match route {
@@ -130,10 +139,6 @@ impl Policy {
             }
         }
         Ok(routes)
-    }
-
-    fn is_alias(&self, address: &Address) -> bool {
-        !matches!(self.directory.route(address), Err(RouteError::NotOurs))
     }
 
     /// Where mail for an address goes, also out of the house, whoever sends it.

@@ -4,8 +4,9 @@ mod ends;
 mod fields;
 mod text;
 
+use crate::fate::Fate;
 use crate::refusal::{Decider, Refusal};
-use crate::{Desk, arrival, now, peer_text, reply};
+use crate::{Desk, now, reply};
 use deliver::{Accepted, Destined, Intake, Plan, Queued, Staged};
 use directory::Route;
 use mail::{
@@ -89,7 +90,7 @@ impl Desk {
     async fn discard(&self, message: &Message<'_>, rule: &str) -> Result<Vec<Fate>, Refusal> {
         let at = deliver::now();
         let event = |what| Event { at, recipient: None, what };
-        let received = Happening::Received(arrival(&self.house, message.client, message.envelope));
+        let received = Happening::Received(self.arrival(message.client, message.envelope));
         let events = vec![event(received), event(Happening::Discarded { by: rule.to_owned() })];
         let discarded = message.envelope.recipients.len() as u32;
         let queue = vec![QueueChange::Begin { message: message.id, discarded, events }];
@@ -209,7 +210,7 @@ impl Desk {
         let arrival = mail::Arrival {
             message_id: staged.message_id.clone(),
             octets: staged.body.octets,
-            ..arrival(&self.house, message.client, message.envelope)
+            ..self.arrival(message.client, message.envelope)
         };
         let accepted = Accepted {
             id: message.id,
@@ -274,15 +275,15 @@ impl Desk {
         let last = replies.len().saturating_sub(1);
         for (index, recipient) in message.envelope.recipients.iter().enumerate() {
             let Some(reply) = replies.get(index.min(last)) else { continue };
-            let outcome = match (reply.code, fates.get(index)) {
-                (..400, Some(fate)) => fate.name(),
-                (..500, _) => "deferred",
-                _ => "refused",
+            let fate = match (reply.code, fates.get(index)) {
+                (..400, Some(fate)) => *fate,
+                (..500, _) => Fate::Deferred,
+                _ => Fate::Refused,
             };
-            metrics::counter!("smtp_recipients_total", "listener" => self.house.listener.clone(), "outcome" => outcome)
-                .increment(1);
+            self.house.fates.count(&self.house.listener, fate);
+            let outcome = fate.name();
             tracing::info!(
-                queue_id = %message.id, listener = %self.house.listener, peer = %peer_text(message.client),
+                queue_id = %message.id, listener = %self.house.listener, peer = %self.peer(message.client),
                 from = %message.envelope.reverse_path, to = %recipient.address,
                 account = message.client.account.as_ref().map(tracing::field::display), outcome, reply = %reply, "delivery"
             );
@@ -316,27 +317,6 @@ struct Ending {
 impl Ending {
     fn refused(count: usize, refusal: &Refusal) -> Ending {
         Ending { outcomes: vec![Err(refusal.clone()); count], fates: Vec::new() }
-    }
-}
-
-/// What is done for a recipient that is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Delivered,
-    Queued,
-    Held,
-    Discarded,
-}
-
-impl Fate {
-    /// Its name in log and metrics.
-    fn name(self) -> &'static str {
-        match self {
-            Fate::Delivered => "delivered",
-            Fate::Queued => "queued",
-            Fate::Held => "held",
-            Fate::Discarded => "discarded",
-        }
     }
 }
 

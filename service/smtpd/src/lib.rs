@@ -5,11 +5,15 @@
 //! and only then is there a 250.
 
 mod delivery;
+mod fate;
 mod refusal;
 mod reply;
 
+pub use fate::FateCounters;
+
 use deliver::{Intake, QueueDoor, QueueIds, Signer};
 use directory::{Directory, DomainClass, Route};
+use fate::Fate;
 use login::Login;
 use mail::{
     Address, Arrival, Commit, Envelope, Event, Happening, InternalDate, QueueChange, Recipient, Reply, ReversePath,
@@ -20,7 +24,7 @@ use queue::rate::{RateLimits, Rates};
 use refusal::{Decider, Refusal};
 use sender_auth::srs::{Day, Srs};
 use smtp_proto::question::{Answer, Client, Question, Role};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use store::MailStore;
 use tokio::sync::Semaphore;
@@ -63,6 +67,8 @@ pub struct House {
     pub listener: String,
     /// Bounds how many refusals wait to be kept.
     pub refusals: Arc<Semaphore>,
+    /// What became of recipients so far.
+    pub fates: FateCounters,
 }
 
 /// What holds for submitted mail.
@@ -102,12 +108,34 @@ pub struct Desk {
     /// Routes and effects of the recipients taken so far, one entry a recipient of the envelope.
     taken: Vec<policy::Taken>,
     intake: Option<Intake>,
+    /// The client's address and port, or `unix`.
+    peer: OnceLock<String>,
 }
 
 impl Desk {
     /// A desk for a new session.
     pub fn new(house: Arc<House>) -> Desk {
-        Desk { house, taken: Vec::new(), intake: None }
+        Desk { house, taken: Vec::new(), intake: None, peer: OnceLock::new() }
+    }
+
+    /// The client as logs name it; it does not change while a session lasts.
+    fn peer(&self, client: &Client) -> &str {
+        self.peer.get_or_init(|| client.peer.peer.map_or("unix".to_owned(), |peer| peer.to_string()))
+    }
+
+    /// What a story begins with.
+    fn arrival(&self, client: &Client, envelope: &Envelope) -> Arrival {
+        Arrival {
+            listener: self.house.listener.clone(),
+            peer: client.peer.peer.map(|_| self.peer(client).to_owned()),
+            helo: client.greeting.as_ref().map(|(_, name)| name.clone()),
+            tls: client.tls.as_ref().map(|tls| format!("{} {}", tls.version, tls.cipher)),
+            account: client.account.as_ref().map(ToString::to_string),
+            from: envelope.reverse_path.to_string(),
+            to: envelope.recipients.iter().map(|recipient| recipient.address.to_string()).collect(),
+            message_id: None,
+            octets: 0,
+        }
     }
 
     fn policy_client(&self, client: &Client) -> policy::Client {
@@ -121,7 +149,7 @@ impl Desk {
     }
 
     fn connect(&self, client: &Client) -> Result<(), Reply> {
-        tracing::info!(listener = %self.house.listener, peer = %peer_text(client), "connect");
+        tracing::info!(listener = %self.house.listener, peer = %self.peer(client), "connect");
         Ok(())
     }
 
@@ -162,11 +190,10 @@ impl Desk {
             }
             Err(refusal) => {
                 tracing::info!(
-                    listener = %self.house.listener, peer = %peer_text(client), from = %envelope.reverse_path,
+                    listener = %self.house.listener, peer = %self.peer(client), from = %envelope.reverse_path,
                     to = %recipient.address, by = %refusal.by, reply = %refusal.reply, "recipient refused"
                 );
-                metrics::counter!("smtp_recipients_total", "listener" => self.house.listener.clone(), "outcome" => "refused")
-                    .increment(1);
+                self.house.fates.count(&self.house.listener, Fate::Refused);
                 self.tell_of_refusal(client, envelope, Some(&recipient.address), &refusal);
                 Err(refusal.reply)
             }
@@ -216,7 +243,7 @@ impl Desk {
     /// Keeps what was refused, so that `why` can tell of it. Never waits, and a store in trouble loses it: a refusal is
     /// history, not a promise.
     fn tell_of_refusal(&self, client: &Client, envelope: &Envelope, recipient: Option<&Address>, refusal: &Refusal) {
-        let mut arrival = arrival(&self.house, client, envelope);
+        let mut arrival = self.arrival(client, envelope);
         if let Some(recipient) = recipient {
             arrival.to = vec![recipient.to_string()];
         }
@@ -345,25 +372,6 @@ impl net::Desk for Desk {
     async fn notice(&mut self) {
         std::future::pending().await
     }
-}
-
-/// What a story begins with.
-fn arrival(house: &House, client: &Client, envelope: &Envelope) -> Arrival {
-    Arrival {
-        listener: house.listener.clone(),
-        peer: client.peer.peer.map(|peer| peer.to_string()),
-        helo: client.greeting.as_ref().map(|(_, name)| name.clone()),
-        tls: client.tls.as_ref().map(|tls| format!("{} {}", tls.version, tls.cipher)),
-        account: client.account.as_ref().map(ToString::to_string),
-        from: envelope.reverse_path.to_string(),
-        to: envelope.recipients.iter().map(|recipient| recipient.address.to_string()).collect(),
-        message_id: None,
-        octets: 0,
-    }
-}
-
-fn peer_text(client: &Client) -> String {
-    client.peer.peer.map_or("unix".to_owned(), |peer| peer.to_string())
 }
 
 /// The present, shown in UTC.

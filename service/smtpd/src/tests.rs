@@ -90,6 +90,7 @@ async fn world(role: Role) -> World {
         message_octets_max: 100_000,
         listener: "test".into(),
         refusals: Arc::new(tokio::sync::Semaphore::new(4)),
+        fates: FateCounters::default(),
     };
     let greeting = if role == Role::Lmtp { Greeting::Lhlo } else { Greeting::Ehlo };
     let peer = PeerFacts { peer: Some("192.0.2.1:40000".parse().unwrap()), local: None, tls: None };

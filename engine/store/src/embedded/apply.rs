@@ -1,12 +1,12 @@
 //! A decided batch as rows. Runs inside the writer's transaction; decides nothing.
 
-use super::account::{Account, Tree};
+use super::account::{Account, Head, Tree};
 use super::batch::{Batch, MailboxNews, Working};
 use super::picture::Edit;
 use super::queue;
 use super::record::Place;
 use super::staging::Staged;
-use super::tables;
+use super::tables::{self, Reused};
 use mail::{BlobId, MailboxId, Message, UidSet};
 use rusqlite::{Connection, OptionalExtension, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,15 +23,16 @@ pub fn write(
     lengths: &BTreeMap<u32, u64>,
     now: u32,
 ) -> Result<()> {
+    let mut rows = Rows::new(connection);
     for working in batch.accounts.values() {
-        write_account(connection, working)?;
+        write_account(connection, &mut rows, working)?;
     }
     let mut references: HashMap<BlobId, i64> = batch.references.clone();
     queue::write(connection, &batch.queue, &mut references)?;
     let mut live: BTreeMap<u32, i64> = BTreeMap::new();
     for (staged, place) in placed {
         let refs = references.remove(&staged.blob).unwrap_or(0);
-        insert_blob(connection, staged, place, refs)?;
+        rows.insert_blob(staged, place, refs)?;
         if refs > 0 {
             *live.entry(place.segment).or_default() += place.stored_octets as i64;
         } else {
@@ -39,7 +40,7 @@ pub fn write(
         }
     }
     for (mailbox, news) in &batch.mailboxes {
-        write_messages(connection, *mailbox, news)?;
+        write_messages(connection, &mut rows, *mailbox, news)?;
     }
     for (blob, change) in references {
         refer(connection, blob, change, now, &mut live)?;
@@ -54,7 +55,63 @@ pub fn write(
     Ok(())
 }
 
-fn write_account(connection: &Connection, working: &Working) -> Result<()> {
+/// Statements of rows that most batches have many of.
+struct Rows<'a> {
+    account: Reused<'a>,
+    counters: Reused<'a>,
+    blob: Reused<'a>,
+    message: Reused<'a>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(connection: &'a Connection) -> Rows<'a> {
+        let reused = |text| Reused::new(connection, text);
+        Rows {
+            account: reused(
+                "INSERT INTO account (id, name, modseq, octets, messages, uid_validity) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (id) DO UPDATE SET modseq = excluded.modseq, octets = excluded.octets,
+                     messages = excluded.messages, uid_validity = excluded.uid_validity",
+            ),
+            counters: reused("UPDATE mailbox SET uid_next = ?2, modseq = ?3, messages = ?4, octets = ?5 WHERE id = ?1"),
+            blob: reused(
+                "INSERT INTO blob (id, segment, offset, stored, raw, refs, hash, digest)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            ),
+            message: reused(
+                "INSERT INTO message (mailbox, uid, flags, keywords, modseq, size, date, zone, blob)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            ),
+        }
+    }
+
+    fn insert_blob(&mut self, staged: &Staged, place: &Place, refs: i64) -> Result<()> {
+        let (hash, digest) = (staged.hash.as_slice(), staged.digest.as_slice());
+        let Place { segment, offset, stored_octets, raw_octets } = *place;
+        self.blob
+            .get()?
+            .execute((staged.blob.0, segment, offset, stored_octets, raw_octets, refs, hash, digest))
+            .map(|_| ())
+    }
+
+    fn insert_message(&mut self, mailbox: MailboxId, message: &Message) -> Result<()> {
+        let date = message.internal_date;
+        let statement = self.message.get()?;
+        statement.execute((
+            mailbox.0,
+            message.uid.0,
+            message.flags.0,
+            message.keywords as i64,
+            message.mod_sequence.0,
+            message.size_octets,
+            date.unix_seconds,
+            date.zone_minutes,
+            message.blob.0,
+        ))?;
+        Ok(())
+    }
+}
+
+fn write_account(connection: &Connection, rows: &mut Rows<'_>, working: &Working) -> Result<()> {
     let account = &working.account;
     let empty = Tree::default();
     let (head_before, tree_before) = match &working.before {
@@ -62,22 +119,10 @@ fn write_account(connection: &Connection, working: &Working) -> Result<()> {
         None => (None, &empty),
     };
     if head_before != Some(&account.head) {
-        let mut statement = connection.prepare_cached(
-            "INSERT INTO account (id, name, modseq, octets, messages, uid_validity) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (id) DO UPDATE SET modseq = excluded.modseq, octets = excluded.octets,
-                 messages = excluded.messages, uid_validity = excluded.uid_validity",
-        )?;
-        let head = &account.head;
-        let usage = head.usage;
+        let Head { mod_sequence, usage, uid_validity } = &account.head;
         let name = account.name.as_str();
-        statement.execute((
-            account.id,
-            name,
-            head.mod_sequence.0,
-            usage.octets,
-            usage.messages,
-            head.uid_validity.0,
-        ))?;
+        let statement = rows.account.get()?;
+        statement.execute((account.id, name, mod_sequence.0, usage.octets, usage.messages, uid_validity.0))?;
     }
     let mut inserted = BTreeSet::new();
     if !std::ptr::eq(tree_before, &*account.tree) {
@@ -85,10 +130,8 @@ fn write_account(connection: &Connection, working: &Working) -> Result<()> {
     }
     for mailbox in working.dirty.difference(&inserted) {
         let Some(state) = account.mailboxes.get(mailbox) else { continue };
-        let mut statement = connection.prepare_cached(
-            "UPDATE mailbox SET uid_next = ?2, modseq = ?3, messages = ?4, octets = ?5 WHERE id = ?1",
-        )?;
         let usage = state.usage;
+        let statement = rows.counters.get()?;
         statement.execute((mailbox.0, state.uid_next, state.mod_sequence.0, usage.messages, usage.octets))?;
     }
     Ok(())
@@ -145,7 +188,7 @@ fn write_tree(connection: &Connection, account: &Account, before: &Tree) -> Resu
     Ok(inserted)
 }
 
-fn write_messages(connection: &Connection, mailbox: MailboxId, news: &MailboxNews) -> Result<()> {
+fn write_messages(connection: &Connection, rows: &mut Rows<'_>, mailbox: MailboxId, news: &MailboxNews) -> Result<()> {
     for delta in &news.deltas {
         for (bit, keyword) in delta.keywords.iter().flat_map(|keywords| keywords.iter().enumerate()) {
             let mut statement =
@@ -154,7 +197,7 @@ fn write_messages(connection: &Connection, mailbox: MailboxId, news: &MailboxNew
         }
         for edit in &delta.edits {
             match edit {
-                Edit::Push(message) => insert_message(connection, mailbox, message)?,
+                Edit::Push(message) => rows.insert_message(mailbox, message)?,
                 Edit::Update { uid, flags, keywords, mod_sequence } => {
                     let mut statement = connection.prepare_cached(
                         "UPDATE message SET flags = ?3, keywords = ?4, modseq = ?5 WHERE mailbox = ?1 AND uid = ?2",
@@ -173,26 +216,6 @@ fn write_messages(connection: &Connection, mailbox: MailboxId, news: &MailboxNew
     Ok(())
 }
 
-fn insert_message(connection: &Connection, mailbox: MailboxId, message: &Message) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO message (mailbox, uid, flags, keywords, modseq, size, date, zone, blob)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?;
-    let date = message.internal_date;
-    statement.execute((
-        mailbox.0,
-        message.uid.0,
-        message.flags.0,
-        message.keywords as i64,
-        message.mod_sequence.0,
-        message.size_octets,
-        date.unix_seconds,
-        date.zone_minutes,
-        message.blob.0,
-    ))?;
-    Ok(())
-}
-
 fn delete_messages(connection: &Connection, mailbox: MailboxId, uids: &UidSet, mod_sequence: u64) -> Result<()> {
     let mut delete = connection.prepare_cached("DELETE FROM message WHERE mailbox = ?1 AND uid BETWEEN ?2 AND ?3")?;
     let mut remember =
@@ -201,24 +224,6 @@ fn delete_messages(connection: &Connection, mailbox: MailboxId, uids: &UidSet, m
         delete.execute((mailbox.0, first, last))?;
         remember.execute((mailbox.0, mod_sequence, first, last))?;
     }
-    Ok(())
-}
-
-fn insert_blob(connection: &Connection, staged: &Staged, place: &Place, refs: i64) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO blob (id, segment, offset, stored, raw, refs, hash, digest)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    statement.execute((
-        staged.blob.0,
-        place.segment,
-        place.offset,
-        place.stored_octets,
-        place.raw_octets,
-        refs,
-        staged.hash.as_slice(),
-        staged.digest.as_slice(),
-    ))?;
     Ok(())
 }
 

@@ -4,11 +4,11 @@ use super::account::{Account, Head, Mailbox, Tree};
 use super::decide::{Decision, World, decide};
 use super::load::load_picture;
 use super::picture::{Delta, Pictures};
-use super::queue::QueueWork;
+use super::queue::{AcceptedWork, QueueWork};
 use super::staging::Staged;
 use super::{database_error, now_seconds};
 use crate::{GroupOutcome, StoreError};
-use mail::{AccountName, BlobId, BodyId, ChangeError, Commit, Group, MailboxId, ModSeq, QueueChange, Snapshot, Uid};
+use mail::{AccountName, BlobId, BodyId, ChangeError, Commit, Group, MailboxId, ModSeq, Snapshot, Uid};
 use rusqlite::Connection;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -71,17 +71,19 @@ pub struct Batch {
     /// Staged bodies that become blobs.
     pub bodies: Vec<Arc<Staged>>,
     /// What becomes of queue and stories, in the order of the commits.
-    pub queue: Vec<QueueWork>,
+    pub queue: Vec<AcceptedWork>,
 }
 
 /// The staged bodies that a commit refers to.
 pub type Offered = Vec<(BodyId, Arc<Staged>)>;
 
 impl Batch {
-    /// Decides a commit. An error means that the whole batch is lost: what was decided may lean on it.
+    /// Decides a commit, with what is to become of the queue. An error means that the whole batch is lost: what was decided
+    /// may lean on it.
     pub fn decide(
         &mut self,
         commit: &Commit,
+        queue: Vec<QueueWork>,
         offered: &Offered,
         known: &mut dyn FnMut(&AccountName) -> Option<Account>,
         ground: &mut Ground<'_>,
@@ -89,20 +91,16 @@ impl Batch {
         let answers = self.decide_groups(commit, offered, known, ground)?;
         if !commit.together || answers.iter().all(Result::is_ok) {
             let groups = answers.iter().filter(|answer| answer.is_ok()).count() as u32;
-            self.accept_queue(&commit.queue, offered, groups);
+            self.accept_queue(queue, offered, groups);
         }
         Ok(answers)
     }
 
     /// Takes up what is to become of the queue. Every body was found before.
-    fn accept_queue(&mut self, changes: &[QueueChange], offered: &Offered, groups: u32) {
-        for (place, change) in changes.iter().enumerate() {
-            let body = match change {
-                QueueChange::Enqueue { body, .. } => {
-                    offered.iter().find(|(id, _)| id == body).map(|(_, staged)| staged)
-                }
-                _ => None,
-            };
+    fn accept_queue(&mut self, queue: Vec<QueueWork>, offered: &Offered, groups: u32) {
+        for (place, work) in queue.into_iter().enumerate() {
+            let body =
+                work.body().and_then(|body| offered.iter().find(|(id, _)| *id == body)).map(|(_, staged)| staged);
             if let Some(staged) = body {
                 *self.references.entry(staged.blob).or_default() += 1;
                 self.take_body(staged);
@@ -110,7 +108,7 @@ impl Batch {
             let blob = body.map(|staged| staged.blob);
             // The groups are of the message with which the commit begins, if it begins with one.
             let groups = if place == 0 { groups } else { 0 };
-            self.queue.push(QueueWork { change: change.clone(), blob, groups });
+            self.queue.push(AcceptedWork { work, blob, groups });
         }
     }
 

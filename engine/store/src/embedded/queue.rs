@@ -1,11 +1,13 @@
 //! Queue and stories as rows: how changes are written, and how they are read again.
 
+use super::database_error;
+use super::tables::Reused;
 use super::writer::Writer;
 use crate::StoreError;
 use crate::queue::{Audit, EVENTS_WITH_DEFERRALS_MAX, Ledger, STORIES_PER_ANSWER_MAX, Story, StoryQuery};
 use mail::{
-    AccountName, Address, Attempt, BlobId, DsnReturn, Event, Notify, QueueChange, QueueEntry, QueueId, QueueState,
-    QueuedEnvelope, QueuedMessage, QueuedRecipient, Recipient, ReversePath, Settled, UnixMillis,
+    AccountName, Address, Attempt, BlobId, BodyId, DsnReturn, Event, Notify, QueueChange, QueueEntry, QueueId,
+    QueueState, QueuedEnvelope, QueuedMessage, QueuedRecipient, Recipient, ReversePath, Settled, UnixMillis,
 };
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use std::collections::{BTreeSet, HashMap};
@@ -17,46 +19,106 @@ pub const FORGOTTEN_PER_STEP: usize = 500;
 /// Messages named by an audit.
 const UNBALANCED_NAMED_MAX: usize = 100;
 
-/// A change with the blob that its body becomes.
+/// A change as the writer gets it: what is told of a message is text by then, made where many can make it at a time.
 #[derive(Clone)]
-pub struct QueueWork {
+pub enum QueueWork {
+    /// Begins a story.
+    Begin {
+        /// The message.
+        message: QueueId,
+        /// Recipients thrown away by a rule.
+        discarded: u32,
+        /// Its events, as a JSON array.
+        began: String,
+    },
+    /// Adds to a story.
+    Tell {
+        /// The message.
+        message: QueueId,
+        /// The event, as JSON.
+        event: String,
+        /// Whether it may come again.
+        may_recur: bool,
+    },
+    /// Anything else.
+    Change(Box<QueueChange>),
+}
+
+impl QueueWork {
+    /// Prepares a change.
+    pub fn new(change: QueueChange) -> std::result::Result<QueueWork, StoreError> {
+        let text = match change {
+            QueueChange::Begin { message, discarded, events } => {
+                json(&events).map(|began| QueueWork::Begin { message, discarded, began })
+            }
+            QueueChange::Tell { message, event } => {
+                let may_recur = event.may_recur();
+                json(&event).map(|event| QueueWork::Tell { message, event, may_recur })
+            }
+            change => return Ok(QueueWork::Change(Box::new(change))),
+        };
+        text.map_err(database_error)
+    }
+
+    /// The body that it puts into the queue.
+    pub fn body(&self) -> Option<BodyId> {
+        match self {
+            QueueWork::Change(change) => match &**change {
+                QueueChange::Enqueue { body, .. } => Some(*body),
+                _ => None,
+            },
+            QueueWork::Begin { .. } | QueueWork::Tell { .. } => None,
+        }
+    }
+}
+
+/// A change that was accepted.
+#[derive(Clone)]
+pub struct AcceptedWork {
     /// The change.
-    pub change: QueueChange,
-    /// The blob of an [`Enqueue`](QueueChange::Enqueue).
+    pub work: QueueWork,
+    /// The blob that its [body](QueueWork::body) becomes.
     pub blob: Option<BlobId>,
-    /// Accepted groups of its commit that count for the message it [begins](QueueChange::Begin).
+    /// Accepted groups of its commit that count for the message it [begins](QueueWork::Begin).
     pub groups: u32,
 }
 
 /// Writes changes, in order. `references` learns which blobs are no longer needed.
-pub fn write(connection: &Connection, work: &[QueueWork], references: &mut HashMap<BlobId, i64>) -> Result<()> {
-    for QueueWork { change, blob, groups } in work {
-        match change {
-            QueueChange::Begin { message, discarded, events } => {
-                begin(connection, *message, *groups, *discarded, events)?;
+pub fn write(connection: &Connection, accepted: &[AcceptedWork], references: &mut HashMap<BlobId, i64>) -> Result<()> {
+    let mut begin = Reused::new(
+        connection,
+        "INSERT INTO ledger (message, accepted, delivered, bounced, discarded, began) VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+    );
+    for AcceptedWork { work, blob, groups } in accepted {
+        match work {
+            QueueWork::Begin { message, discarded, began } => {
+                let accepted = u64::from(*groups) + u64::from(*discarded);
+                begin.get()?.execute((column(message.0), accepted, groups, discarded, began))?;
             }
-            QueueChange::Enqueue { envelope, recipients, .. } => {
-                // A body was found for each before the batch was decided.
-                if let Some(blob) = blob {
-                    enqueue(connection, envelope, *blob, recipients)?;
-                }
-            }
-            QueueChange::Wait { message, number, state, attempt, delay_reported } => {
-                wait(connection, *message, *number, *state, attempt.as_ref(), *delay_reported)?;
-            }
-            QueueChange::Settle { message, number, how } => settle(connection, *message, *number, *how, references)?,
-            QueueChange::Tell { message, event } => tell(connection, *message, event)?,
+            QueueWork::Tell { message, event, may_recur } => tell(connection, *message, event, *may_recur)?,
+            QueueWork::Change(change) => write_change(connection, change, *blob, references)?,
         }
     }
     Ok(())
 }
 
-fn begin(connection: &Connection, message: QueueId, delivered: u32, discarded: u32, events: &[Event]) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO ledger (message, accepted, delivered, bounced, discarded, began) VALUES (?1, ?2, ?3, 0, ?4, ?5)",
-    )?;
-    let accepted = u64::from(delivered) + u64::from(discarded);
-    statement.execute((column(message.0), accepted, delivered, discarded, json(&events)?)).map(|_| ())
+fn write_change(
+    connection: &Connection,
+    change: &QueueChange,
+    blob: Option<BlobId>,
+    references: &mut HashMap<BlobId, i64>,
+) -> Result<()> {
+    match (change, blob) {
+        (QueueChange::Enqueue { envelope, recipients, .. }, Some(blob)) => {
+            enqueue(connection, envelope, blob, recipients)
+        }
+        (QueueChange::Wait { message, number, state, attempt, delay_reported }, _) => {
+            wait(connection, *message, *number, *state, attempt.as_ref(), *delay_reported)
+        }
+        (QueueChange::Settle { message, number, how }, _) => settle(connection, *message, *number, *how, references),
+        // A body was found for each before the batch was decided, and what is told is text.
+        (QueueChange::Enqueue { .. } | QueueChange::Begin { .. } | QueueChange::Tell { .. }, _) => Ok(()),
+    }
 }
 
 fn enqueue(
@@ -152,14 +214,14 @@ fn settle(
     Ok(())
 }
 
-fn tell(connection: &Connection, message: QueueId, event: &Event) -> Result<()> {
+fn tell(connection: &Connection, message: QueueId, event: &str, may_recur: bool) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO event (message, number, event)
          SELECT ?1, coalesce(max(number), 0) + 1, ?2 FROM event WHERE message = ?1
          HAVING coalesce(max(number), 0) < ?3",
     )?;
-    let events_max = if event.may_recur() { EVENTS_WITH_DEFERRALS_MAX } else { u32::MAX };
-    statement.execute((column(message.0), json(event)?, events_max)).map(|_| ())
+    let events_max = if may_recur { EVENTS_WITH_DEFERRALS_MAX } else { u32::MAX };
+    statement.execute((column(message.0), event, events_max)).map(|_| ())
 }
 
 /// Entries of the queue in order of message and number, those after `after`.

@@ -1,6 +1,6 @@
 //! The tables of `meta.db`: their definition, the steps from version to version, and how connections are opened.
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{CachedStatement, Connection, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
 
@@ -97,6 +97,29 @@ pub fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), Tables
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// A statement for many rows of one transaction: looked up in the connection's cache when the first row needs it, and
+/// once only.
+pub struct Reused<'a> {
+    connection: &'a Connection,
+    text: &'static str,
+    statement: Option<CachedStatement<'a>>,
+}
+
+impl<'a> Reused<'a> {
+    /// The statement of this text.
+    pub fn new(connection: &'a Connection, text: &'static str) -> Reused<'a> {
+        Reused { connection, text, statement: None }
+    }
+
+    /// The statement, ready to be executed.
+    pub fn get(&mut self) -> rusqlite::Result<&mut CachedStatement<'a>> {
+        match &mut self.statement {
+            Some(statement) => Ok(statement),
+            place => Ok(place.insert(self.connection.prepare_cached(self.text)?)),
+        }
+    }
 }
 
 /// A number of the table `meta`; 0 where it is not set.

@@ -6,6 +6,7 @@ use super::apply::{self, Placed};
 use super::batch::{Batch, Counters, Ground, Offered};
 use super::generations::Generations;
 use super::picture::News;
+use super::queue::QueueWork;
 use super::record::Place;
 use super::staging::{Staged, StagedRecord};
 use super::tables;
@@ -13,7 +14,7 @@ use super::tail::{Syncer, Tail};
 use super::upkeep::Signal;
 use super::{Shared, database_error, disk_error, now_seconds};
 use crate::{GroupOutcome, StoreError};
-use mail::{AccountName, Commit, MailboxId, ModSeq, QueueChange, Uid};
+use mail::{AccountName, BodyId, Commit, MailboxId, ModSeq, Uid};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,8 +31,10 @@ const ACCOUNTS_KEPT: usize = 10_000;
 
 /// A commit that waits, with the bodies it refers to.
 pub struct Waiting {
-    /// What is wanted.
+    /// What is wanted, but for the queue.
     pub commit: Commit,
+    /// What is to become of the queue.
+    pub queue: Vec<QueueWork>,
     /// Held here, so that they stay when the caller goes away.
     pub bodies: Offered,
     /// Where the answer goes.
@@ -111,8 +114,8 @@ impl Writer {
         None
     }
 
-    fn commit(&mut self, waiting: Vec<Waiting>) {
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.try_commit(&waiting)));
+    fn commit(&mut self, mut waiting: Vec<Waiting>) {
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.try_commit(&mut waiting)));
         let result = attempt.unwrap_or_else(|_| Err(StoreError::Disk("the writer met a bug".into())));
         match result {
             Ok((answers, changed)) => {
@@ -136,7 +139,7 @@ impl Writer {
     #[allow(clippy::type_complexity)]
     fn try_commit(
         &mut self,
-        waiting: &[Waiting],
+        waiting: &mut [Waiting],
     ) -> Result<(Vec<Result<Vec<GroupOutcome>, StoreError>>, Vec<(AccountName, ModSeq)>), StoreError> {
         let mut batch = Batch::default();
         let mut answers = Vec::with_capacity(waiting.len());
@@ -145,11 +148,13 @@ impl Writer {
             let mut ground =
                 Ground { connection: &self.connection, pictures: &self.shared.pictures, counters: &mut self.counters };
             let offered = &waiting.bodies;
-            if !has_queued_bodies(&waiting.commit, offered) {
+            let queue = std::mem::take(&mut waiting.queue);
+            if !has_queued_bodies(&queue, offered) {
                 answers.push(Err(StoreError::NoSuchBlob));
                 continue;
             }
-            answers.push(Ok(batch.decide(&waiting.commit, offered, &mut |name| known.remove(name), &mut ground)?));
+            let mut known = |name: &AccountName| known.remove(name);
+            answers.push(Ok(batch.decide(&waiting.commit, queue, offered, &mut known, &mut ground)?));
         }
         let placed = if batch.is_idle() { Vec::new() } else { self.make_durable(&batch)? };
         let changed = self.publish(batch, &placed);
@@ -338,13 +343,10 @@ impl Writer {
 
 /// Whether everything that is to be queued has octets that no earlier commit took. A queue change cannot be refused by
 /// itself, so that the whole commit is.
-fn has_queued_bodies(commit: &Commit, offered: &Offered) -> bool {
-    commit.queue.iter().all(|change| match change {
-        QueueChange::Enqueue { body, .. } => {
-            offered.iter().any(|(id, staged)| id == body && !staged.taken.load(Ordering::Relaxed))
-        }
-        _ => true,
-    })
+fn has_queued_bodies(queue: &[QueueWork], offered: &Offered) -> bool {
+    let is_there =
+        |body: BodyId| offered.iter().any(|(id, staged)| *id == body && !staged.taken.load(Ordering::Relaxed));
+    queue.iter().filter_map(QueueWork::body).all(is_there)
 }
 
 /// Has the database tell the length of its log after each commit.

@@ -99,10 +99,10 @@ pub(super) struct Remote {
 impl Remote {
     pub(super) fn parse(text: &str) -> Remote {
         let (name, rest) = text.split_once('[').unwrap_or((text, ""));
-        let address = rest.split_once(']').map(|(address, _)| host_name(address));
+        let address = rest.split_once(']').map(|(address, _)| host_name(address).into_owned());
         match (name.trim(), address) {
             ("", Some(address)) => Remote { name: format!("[{address}]"), address: None },
-            (name, address) => Remote { name: host_name(name), address },
+            (name, address) => Remote { name: host_name(name).into_owned(), address },
         }
     }
 }
