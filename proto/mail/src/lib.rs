@@ -27,7 +27,8 @@ pub use mailbox::{
     SpecialUse, Uid, UidValidity,
 };
 pub use queue::{
-    Attempt, QueueChange, QueueEntry, QueueState, QueuedEnvelope, QueuedMessage, QueuedRecipient, Settled, UnixMillis,
+    Attempt, QueueChange, QueueEntry, QueueState, QueuedEnvelope, QueuedMessage, QueuedRecipient, RequireTls, Settled,
+    UnixMillis,
 };
 pub use quota::{Quota, Usage};
 pub use secret::Secret;

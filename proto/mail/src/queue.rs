@@ -104,12 +104,25 @@ pub struct QueuedEnvelope {
     pub eight_bit: bool,
     /// SMTPUTF8 was declared (RFC 6531).
     pub smtputf8: bool,
-    /// REQUIRETLS was declared (RFC 8689).
-    pub require_tls: bool,
+    /// What it wants of TLS on its way.
+    pub require_tls: RequireTls,
     /// RET (RFC 3461 §4.3).
     pub dsn_return: Option<DsnReturn>,
     /// ENVID, decoded (RFC 3461 §4.4).
     pub envelope_id: Option<String>,
+}
+
+/// What a message wants of TLS on its way (RFC 8689).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RequireTls {
+    /// Nothing of its own.
+    #[default]
+    Ordinary,
+    /// REQUIRETLS: authenticated TLS to a host whose name is proved, or back to its sender. Not for the null reverse-path,
+    /// whose reports must not be lost for it (RFC 8689 §5).
+    Required,
+    /// `TLS-Required: No`, or a report about TLS (RFC 8460 §5.3): what the recipient's domain publishes must not keep it.
+    Optional,
 }
 
 /// A message in the queue.

@@ -16,7 +16,7 @@ mod tlsa_search;
 
 pub use dane::NextHop;
 pub use protection::{
-    Circumstances, Decision, Demand, Level, MxSecurity, Observation, Protection, Unmet, WebpkiReason, decide,
+    Circumstances, Decision, Level, MxSecurity, Observation, Protection, Unmet, WebpkiReason, decide,
 };
 pub use reference_name::ReferenceName;
 pub use tlsa_search::{TlsaFinding, TlsaSearch};

@@ -7,6 +7,7 @@ use crate::tls_rpt::{AppliedPolicy, ResultType};
 use crate::tlsa_search::TlsaFinding;
 use dns::{Failure, Name, Tlsa};
 use mail::EnhancedStatus;
+use mail::RequireTls;
 
 /// What is known about a host before it is connected to.
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ pub struct Circumstances<'a> {
     /// What the configuration wants for this destination.
     pub level: &'a Level,
     /// What the message wants.
-    pub demand: Demand,
+    pub demand: RequireTls,
 }
 
 /// How a host was found.
@@ -60,18 +61,6 @@ pub enum Level {
     Names(Vec<ReferenceName>),
     /// A certificate or key with one of these digests, from [`dane::fingerprint`].
     Fingerprint(Vec<Tlsa>),
-}
-
-/// What a message wants (RFC 8689).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Demand {
-    /// Nothing of its own.
-    Ordinary,
-    /// REQUIRETLS: authenticated TLS to a host whose name is proved, or back to its sender. Not for the null reverse-path,
-    /// whose reports must not be lost for it (RFC 8689 §5).
-    Required,
-    /// `TLS-Required: No`, or a report about TLS (RFC 8460 §5.3): what the recipient's domain publishes must not keep it.
-    Optional,
 }
 
 /// The protection that a connection must have.
@@ -211,7 +200,7 @@ pub fn decide(circumstances: &Circumstances<'_>) -> Decision {
         Level::DaneOnly => published.decide_dane_only(circumstances),
         level => (configured(level, circumstances), AppliedPolicy::none(&circumstances.next_hop.domain), None),
     };
-    let require_tls = circumstances.demand == Demand::Required;
+    let require_tls = circumstances.demand == RequireTls::Required;
     let protection = if require_tls { with_require_tls(protection, circumstances, sts) } else { protection };
     // What is demanded anyway needs no looking at besides.
     let observe = observe.filter(|_| protection == Protection::Opportunistic);
@@ -240,7 +229,7 @@ impl<'a> Published<'a> {
 
     fn decide(self, circumstances: &Circumstances<'_>) -> Choice {
         let domain = &circumstances.next_hop.domain;
-        if circumstances.demand == Demand::Optional {
+        if circumstances.demand == RequireTls::Optional {
             return (Protection::Opportunistic, AppliedPolicy::none(domain), None);
         }
         let enforced = self.sts.filter(|policy| policy.mode == Mode::Enforce);
@@ -412,12 +401,12 @@ mod tests {
         tlsa: TlsaFinding,
         sts: Option<Policy>,
         level: Level,
-        demand: Demand,
+        demand: RequireTls,
     }
 
     impl Case {
         fn new(mx: MxSecurity, tlsa: &TlsaFinding, sts: Option<Policy>) -> Case {
-            Case { mx, tlsa: tlsa.clone(), sts, level: Level::Published, demand: Demand::Ordinary }
+            Case { mx, tlsa: tlsa.clone(), sts, level: Level::Published, demand: RequireTls::Ordinary }
         }
 
         fn decide(&self) -> Decision {
@@ -433,7 +422,7 @@ mod tests {
             })
         }
 
-        fn with(mut self, level: Level, demand: Demand) -> Decision {
+        fn with(mut self, level: Level, demand: RequireTls) -> Decision {
             (self.level, self.demand) = (level, demand);
             self.decide()
         }
@@ -469,7 +458,7 @@ mod tests {
             let tlsa = TlsaFinding::Failed(failure);
             for (mx, sts) in MX.into_iter().flat_map(|mx| policies().into_iter().map(move |sts| (mx, sts))) {
                 for level in [Level::Published, Level::DaneOnly] {
-                    for demand in [Demand::Ordinary, Demand::Required] {
+                    for demand in [RequireTls::Ordinary, RequireTls::Required] {
                         let decision = Case::new(mx, &tlsa, sts.clone()).with(level.clone(), demand);
                         let Protection::Refuse { status, cause, result } = &decision.protection else { panic!() };
                         assert_eq!(*status, EnhancedStatus::new(4, 7, 5), "R208");
@@ -554,7 +543,7 @@ mod tests {
     fn dane_may_be_demanded() {
         let word = |mx, tlsa: &TlsaFinding| {
             let decision =
-                Case::new(mx, tlsa, Some(policy("enforce", ALLOWED))).with(Level::DaneOnly, Demand::Ordinary);
+                Case::new(mx, tlsa, Some(policy("enforce", ALLOWED))).with(Level::DaneOnly, RequireTls::Ordinary);
             let result = match &decision.protection {
                 Protection::Refuse { result, .. } => Some(*result),
                 _ => None,
@@ -571,7 +560,7 @@ mod tests {
         assert_eq!(word(MxSecurity::Insecure, &present(3)), refused(ResultType::DaneRequired));
         // `TLS-Required: No` is about what is published, not about what we demand.
         let decision =
-            Case::new(MxSecurity::Secure, &TlsaFinding::Absent, None).with(Level::DaneOnly, Demand::Optional);
+            Case::new(MxSecurity::Secure, &TlsaFinding::Absent, None).with(Level::DaneOnly, RequireTls::Optional);
         assert_eq!(self::word(&decision), "refuse for now");
     }
 
@@ -588,7 +577,7 @@ mod tests {
                 (Level::Names(vec![]), "webpki"),
                 (Level::Fingerprint(pin.clone()), "fingerprint"),
             ] {
-                for demand in [Demand::Ordinary, Demand::Optional] {
+                for demand in [RequireTls::Ordinary, RequireTls::Optional] {
                     let case = Case::new(MxSecurity::Insecure, &tlsa, Some(policy("enforce", NOT_ALLOWED)));
                     let decision = case.with(level.clone(), demand);
                     assert_eq!(word(&decision), expected, "{level:?}");
@@ -596,7 +585,8 @@ mod tests {
                 }
             }
         }
-        let secure = Case::new(MxSecurity::Insecure, &TlsaFinding::Absent, None).with(Level::Secure, Demand::Ordinary);
+        let secure =
+            Case::new(MxSecurity::Insecure, &TlsaFinding::Absent, None).with(Level::Secure, RequireTls::Ordinary);
         let Protection::Webpki { names, reason: WebpkiReason::Configured } = secure.protection else { panic!() };
         assert_eq!(names.iter().map(ReferenceName::to_string).collect::<Vec<_>>(), ["example.net", ".example.net"]);
     }
@@ -615,13 +605,13 @@ mod tests {
                     "opportunistic" | "encrypted" => "webpki",
                     other => other,
                 };
-                let decision = Case::new(mx, tlsa, sts.clone()).with(Level::Published, Demand::Required);
+                let decision = Case::new(mx, tlsa, sts.clone()).with(Level::Published, RequireTls::Required);
                 assert_eq!(word(&decision), expected, "{mx:?} {tlsa:?} {sts:?}");
                 assert!(decision.require_tls);
             }
         }
         let with_level = |level| {
-            let decision = Case::new(MxSecurity::Secure, &TlsaFinding::Absent, None).with(level, Demand::Required);
+            let decision = Case::new(MxSecurity::Secure, &TlsaFinding::Absent, None).with(level, RequireTls::Required);
             word(&decision)
         };
         assert_eq!(with_level(Level::Clear), "refuse");
@@ -636,7 +626,7 @@ mod tests {
     fn a_message_may_do_without_tls() {
         for tlsa in [TlsaFinding::Absent, present(1), present(3), TlsaFinding::Failed(Failure::Failed("x".into()))] {
             for sts in policies() {
-                let decision = Case::new(MxSecurity::Secure, &tlsa, sts).with(Level::Published, Demand::Optional);
+                let decision = Case::new(MxSecurity::Secure, &tlsa, sts).with(Level::Published, RequireTls::Optional);
                 assert_eq!((word(&decision), decision.observe), ("opportunistic", None));
             }
         }
@@ -647,14 +637,14 @@ mod tests {
         let next_hop = NextHop::plain(name("example.net"));
         let names = || Level::Names(vec![ReferenceName::Host(name("mx.example.net"))]);
         for (level, demand, expected) in [
-            (Level::Published, Demand::Ordinary, "opportunistic"),
-            (Level::Encrypted, Demand::Ordinary, "encrypted"),
-            (Level::Verify, Demand::Ordinary, "refuse for now"),
+            (Level::Published, RequireTls::Ordinary, "opportunistic"),
+            (Level::Encrypted, RequireTls::Ordinary, "encrypted"),
+            (Level::Verify, RequireTls::Ordinary, "refuse for now"),
             // RFC 8689 §4.2.1: no later try would prove a name.
-            (Level::Published, Demand::Required, "refuse"),
-            (Level::Encrypted, Demand::Required, "refuse"),
-            (names(), Demand::Required, "webpki"),
-            (Level::Fingerprint(Vec::new()), Demand::Required, "fingerprint"),
+            (Level::Published, RequireTls::Required, "refuse"),
+            (Level::Encrypted, RequireTls::Required, "refuse"),
+            (names(), RequireTls::Required, "webpki"),
+            (Level::Fingerprint(Vec::new()), RequireTls::Required, "fingerprint"),
         ] {
             let decision = decide(&Circumstances {
                 next_hop: &next_hop,
@@ -680,7 +670,7 @@ mod tests {
             decision.status_when(unmet).map(|status| status.to_string())
         };
         let text = |text: &str| Some(text.to_owned());
-        let (ordinary, required) = (Demand::Ordinary, Demand::Required);
+        let (ordinary, required) = (RequireTls::Ordinary, RequireTls::Required);
         assert_eq!(status(&present(3), ordinary, Unmet::NoStartTls), text("4.7.4"));
         assert_eq!(status(&present(1), ordinary, Unmet::NoStartTls), text("4.7.4"));
         assert_eq!(status(&present(3), ordinary, Unmet::Handshake), text("4.7.5"), "R208");

@@ -59,8 +59,17 @@ pub struct Staged {
     pub body: StagedBody,
     /// Its Message-ID field, for its story.
     pub message_id: Option<String>,
+    /// What is to be known of it when it goes on.
+    pub traits: Traits,
+}
+
+/// What a message's octets say of how it may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traits {
     /// Whether it is ASCII alone, whatever its client declared: then every peer can take it.
     pub is_ascii: bool,
+    /// Whether it has a `TLS-Required: No` field (RFC 8689 §3).
+    pub tls_optional: bool,
 }
 
 /// A message that is coming in.
@@ -184,12 +193,13 @@ impl Intake {
             Some(twin) => Some(twin.finish(twin_prefix, Vec::new())?),
             None => None,
         };
+        let tls_optional = self.scanner.facts().tls_optional;
         let digest = self.scanner.finish(prefix);
         let message_id =
             digest.envelope.message_id.as_ref().map(|id| mail::text::one_line(&String::from_utf8_lossy(id)));
         let body = self.writer.finish(prefix, digest.encode())?;
-        let is_ascii = self.is_ascii && prefix.is_ascii();
-        Ok((Staged { body, message_id, is_ascii }, twin))
+        let traits = Traits { is_ascii: self.is_ascii && prefix.is_ascii(), tls_optional };
+        Ok((Staged { body, message_id, traits }, twin))
     }
 }
 

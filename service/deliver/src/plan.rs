@@ -1,12 +1,12 @@
 //! What one accepted message changes, worked out as a value: a row for each mailbox, the queue for the rest, and the
 //! beginning of its story.
 
-use crate::accounts;
+use crate::{Traits, accounts};
 use directory::{Directory, Route};
 use mail::{
     AccountName, Address, Arrival, BodyId, Change, Commit, Envelope, Event, FlagSet, Group, Happening, InternalDate,
     MailboxName, MailboxRef, Notify, QueueChange, QueueId, QueueState, QueuedEnvelope, QueuedRecipient, Recipient,
-    ReversePath, UnixMillis,
+    RequireTls, ReversePath, UnixMillis,
 };
 use std::collections::HashSet;
 
@@ -25,8 +25,8 @@ pub struct Accepted<'a> {
     pub hold: Option<&'a str>,
     /// Whether all of it goes through the queue, what is for our own mailboxes too.
     pub queue_all: bool,
-    /// Whether its text is ASCII alone.
-    pub is_ascii: bool,
+    /// What its octets say.
+    pub traits: Traits,
     /// What its story begins with.
     pub arrival: Arrival,
     /// What else is to be told at once, such as fields that were removed.
@@ -37,7 +37,7 @@ pub struct Accepted<'a> {
 
 impl<'a> Accepted<'a> {
     /// A message of our own making: a report, a copy, something that is passed on. All of it goes through the queue.
-    pub fn of_our_own(id: QueueId, envelope: &'a Envelope, is_ascii: bool, arrival: Arrival) -> Accepted<'a> {
+    pub fn of_our_own(id: QueueId, envelope: &'a Envelope, traits: Traits, arrival: Arrival) -> Accepted<'a> {
         Accepted {
             id,
             at: now(),
@@ -45,7 +45,7 @@ impl<'a> Accepted<'a> {
             account: None,
             hold: None,
             queue_all: true,
-            is_ascii,
+            traits,
             arrival,
             events: Vec::new(),
             together: true,
@@ -180,12 +180,20 @@ fn queued_envelope(message: &Accepted<'_>) -> QueuedEnvelope {
         arrived: message.at,
         reverse_path: envelope.reverse_path.clone(),
         account: message.account.cloned(),
-        eight_bit: !message.is_ascii,
-        smtputf8: envelope.smtputf8 && (!message.is_ascii || !is_ascii(envelope)),
-        // RFC 8689 §5: reports must not be lost for it.
-        require_tls: envelope.require_tls && envelope.reverse_path != ReversePath::Null,
+        eight_bit: !message.traits.is_ascii,
+        smtputf8: envelope.smtputf8 && (!message.traits.is_ascii || !is_ascii(envelope)),
+        require_tls: require_tls(envelope, message.traits),
         dsn_return: envelope.dsn_return,
         envelope_id: envelope.envelope_id.clone(),
+    }
+}
+
+/// RFC 8689 §4.1: the parameter of MAIL goes before the header field. §5: reports must not be lost for it.
+fn require_tls(envelope: &Envelope, traits: Traits) -> RequireTls {
+    match (envelope.require_tls, &envelope.reverse_path, traits.tls_optional) {
+        (true, ReversePath::Address(_), _) => RequireTls::Required,
+        (true, ReversePath::Null, _) | (false, _, false) => RequireTls::Ordinary,
+        (false, _, true) => RequireTls::Optional,
     }
 }
 
@@ -268,4 +276,23 @@ pub fn reverse_address(path: &ReversePath) -> Option<&Address> {
 pub fn now() -> UnixMillis {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     UnixMillis(since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_8689_the_parameter_goes_before_the_field_and_reports_are_not_lost_for_either() {
+        let path = ReversePath::Address(Address::parse("a@x.example").unwrap());
+        let wish = |path: &ReversePath, parameter, tls_optional| {
+            let envelope = Envelope { require_tls: parameter, ..Envelope::new(path.clone()) };
+            require_tls(&envelope, Traits { tls_optional, ..Traits::default() })
+        };
+        assert_eq!(wish(&path, false, false), RequireTls::Ordinary);
+        assert_eq!(wish(&path, false, true), RequireTls::Optional);
+        assert_eq!(wish(&path, true, true), RequireTls::Required);
+        assert_eq!(wish(&ReversePath::Null, true, false), RequireTls::Ordinary);
+        assert_eq!(wish(&ReversePath::Null, false, true), RequireTls::Optional);
+    }
 }

@@ -85,7 +85,7 @@ struct Done {
     states: States,
     contact: Option<Contact>,
     /// Those that go elsewhere from now on.
-    moved: Vec<(mail::QueueEntry, bool)>,
+    moved: Vec<(mail::QueueEntry, mail::RequireTls)>,
 }
 
 impl QueueManager {
@@ -122,8 +122,8 @@ impl QueueManager {
         let destination = job.destination.clone();
         let contact = done.contact.unwrap_or(Contact::Unknown);
         let feedback = self.schedule().report(job, &done.states, contact, deliver::now());
-        for (entry, require_tls) in done.moved {
-            self.insert(&entry, require_tls);
+        for (entry, wish) in done.moved {
+            self.insert(&entry, wish);
         }
         match feedback {
             Feedback::Down(until) => {

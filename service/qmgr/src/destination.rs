@@ -2,15 +2,15 @@
 
 use directory::{NextHop, Transport};
 use mail::Domain;
+use mail::RequireTls;
 use queue::DestinationKey;
-use transport_security::Demand;
 
-const DEMANDS: [Demand; 3] = [Demand::Ordinary, Demand::Required, Demand::Optional];
+const DEMANDS: [RequireTls; 3] = [RequireTls::Ordinary, RequireTls::Required, RequireTls::Optional];
 
 /// Transport and next hop. What asks more of a connection than other mail, or less, has connections of its own; and what a
 /// table or the smarthost sends to a next hop never shares one with mail whose own domain has the same name, for it may
 /// need a login there.
-pub(crate) fn destination(transport: &Transport, domain: &Domain, demand: Demand) -> DestinationKey {
+pub(crate) fn destination(transport: &Transport, domain: &Domain, demand: RequireTls) -> DestinationKey {
     key(&name(transport, Some(domain)), demand)
 }
 
@@ -28,22 +28,22 @@ fn name(transport: &Transport, domain: Option<&Domain>) -> String {
     }
 }
 
-fn key(name: &str, demand: Demand) -> DestinationKey {
+fn key(name: &str, demand: RequireTls) -> DestinationKey {
     DestinationKey::new(&format!("{name}{}", mark(demand)))
 }
 
-fn mark(demand: Demand) -> &'static str {
+fn mark(demand: RequireTls) -> &'static str {
     match demand {
-        Demand::Ordinary => "",
-        Demand::Required => " requiretls",
-        Demand::Optional => " tls-optional",
+        RequireTls::Ordinary => "",
+        RequireTls::Required => " requiretls",
+        RequireTls::Optional => " tls-optional",
     }
 }
 
 /// A name without what the mail there asks of a connection.
 pub(crate) fn plain(name: &str) -> &str {
     let without = |demand| name.strip_suffix(mark(demand));
-    without(Demand::Required).or_else(|| without(Demand::Optional)).unwrap_or(name)
+    without(RequireTls::Required).or_else(|| without(RequireTls::Optional)).unwrap_or(name)
 }
 
 /// The destinations that a name in the configuration means: a domain, a transport as tables have it, or a destination as

@@ -21,6 +21,7 @@ pub use tls_reports::{TlsJournal, TlsReports, TlsReportsDesk};
 use deliver::{QueueDoor, Queued};
 use destination::{destination, of_domain, whatever_the_demand};
 use directory::{Directory, DomainClass, NextHop, Transport};
+use mail::RequireTls;
 use mail::{Address, Domain, QueueEntry, QueueId, QueuedEnvelope, QueuedRecipient, UnixMillis};
 use queue::{DestinationKey, DestinationSummary, Errand, Flush, RetryPlan, Schedule, ScheduleSettings};
 use relay::Relay;
@@ -32,7 +33,6 @@ use std::time::Duration;
 use store::{MailStore, StoreError};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use transport_security::Demand;
 
 /// Overdue jobs at once.
 const OVERDUE_AT_ONCE_MAX: usize = 16;
@@ -185,7 +185,7 @@ impl QueueManager {
                     let Some(last) = entries.last() else { break };
                     after = Some((last.message, last.number));
                     loaded += entries.len() as u64;
-                    entries.iter().for_each(|entry| self.insert(entry, false));
+                    entries.iter().for_each(|entry| self.insert(entry, RequireTls::Ordinary));
                     self.wake.notify_one();
                 }
                 Err(StoreError::Closed) => return,
@@ -198,8 +198,8 @@ impl QueueManager {
         tracing::info!(recipients = loaded, "queue loaded");
     }
 
-    fn insert(&self, entry: &QueueEntry, require_tls: bool) {
-        let key = self.key(&entry.address, &entry.sender, require_tls);
+    fn insert(&self, entry: &QueueEntry, wish: RequireTls) {
+        let key = self.key(&entry.address, &entry.sender, wish);
         self.schedule().insert(entry, &key, deliver::now());
     }
 
@@ -208,19 +208,18 @@ impl QueueManager {
         self.key(&queued.recipient.address, &envelope.reverse_path.to_string(), envelope.require_tls)
     }
 
-    fn key(&self, recipient: &Address, sender: &str, require_tls: bool) -> DestinationKey {
-        destination(&self.transport(recipient, sender), &recipient.domain, self.demand(sender, require_tls))
+    fn key(&self, recipient: &Address, sender: &str, wish: RequireTls) -> DestinationKey {
+        destination(&self.transport(recipient, sender), &recipient.domain, self.demand(sender, wish))
     }
 
     /// What mail of this sender wants of the way: reports about TLS must come through whatever TLS is like
     /// (RFC 8460 §5.3).
-    fn demand(&self, sender: &str, require_tls: bool) -> Demand {
-        if require_tls {
-            Demand::Required
-        } else if tls_reports::is_sender(sender, &self.house.host_name, &self.house.directory) {
-            Demand::Optional
-        } else {
-            Demand::Ordinary
+    fn demand(&self, sender: &str, wish: RequireTls) -> RequireTls {
+        match wish {
+            RequireTls::Ordinary if tls_reports::is_sender(sender, &self.house.host_name, &self.house.directory) => {
+                RequireTls::Optional
+            }
+            wish => wish,
         }
     }
 

@@ -7,7 +7,7 @@ use directory::{Route, RouteError};
 use mail::queue::Outcome;
 use mail::{
     AccountName, Address, Arrival, Attempt, ChangeError, Commit, EnhancedStatus, Envelope, Event, Happening,
-    InternalDate, MailboxName, QueueChange, QueuedMessage, QueuedRecipient, Settled,
+    InternalDate, MailboxName, QueueChange, QueuedMessage, QueuedRecipient, RequireTls, Settled,
 };
 use message::trace;
 
@@ -135,7 +135,7 @@ impl QueueManager {
         })?;
         let envelope = Envelope {
             smtputf8: message.envelope.smtputf8,
-            require_tls: message.envelope.require_tls,
+            require_tls: message.envelope.require_tls == RequireTls::Required,
             ..Envelope::new(message.envelope.reverse_path.clone())
         };
         let arrival = Arrival {
@@ -146,7 +146,7 @@ impl QueueManager {
             ..Arrival::default()
         };
         let account = message.envelope.account.as_ref();
-        let accepted = Accepted { account, ..Accepted::of_our_own(id, &envelope, staged.is_ascii, arrival) };
+        let accepted = Accepted { account, ..Accepted::of_our_own(id, &envelope, staged.traits, arrival) };
         let end = |route: &&Route| Destined {
             recipient: queued.recipient.clone(),
             route: (*route).clone(),

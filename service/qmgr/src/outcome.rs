@@ -206,7 +206,7 @@ mod tests {
                 account: None,
                 eight_bit: false,
                 smtputf8: false,
-                require_tls: false,
+                require_tls: mail::RequireTls::Ordinary,
                 dsn_return: None,
                 envelope_id: None,
             },

@@ -7,7 +7,7 @@ use directory::{Directory, Route, RouteError};
 use mail::queue::Outcome;
 use mail::{
     Address, Arrival, Commit, Domain, DsnReturn, Envelope, Event, Happening, InternalDate, Notify, QueueChange,
-    QueueId, QueueState, QueuedMessage, Recipient, ReversePath, UnixMillis,
+    QueueId, QueueState, QueuedMessage, Recipient, RequireTls, ReversePath, UnixMillis,
 };
 use message::report::{Action, Kind, Original, RecipientReport, Report};
 use std::sync::Arc;
@@ -208,7 +208,10 @@ impl Reporter {
         }
         let mut out = Vec::new();
         // RFC 8689 §5: what demanded TLS must not come back whole without it.
-        let wanted = if message.envelope.require_tls { Some(DsnReturn::Headers) } else { message.envelope.dsn_return };
+        let wanted = match message.envelope.require_tls {
+            RequireTls::Required => Some(DsnReturn::Headers),
+            RequireTls::Ordinary | RequireTls::Optional => message.envelope.dsn_return,
+        };
         let mut returning = report.begin(original, wanted, &mut out);
         let mut reading = Reading::new(&*self.store, message.blob);
         while returning.wants() > 0 {
@@ -245,7 +248,7 @@ impl Reporter {
             octets: staged.body.octets,
             ..Arrival::default()
         };
-        let accepted = Accepted::of_our_own(id, &envelope, staged.is_ascii, arrival);
+        let accepted = Accepted::of_our_own(id, &envelope, staged.traits, arrival);
         let date = accepted.at.into();
         deliver::plan(accepted, &destined, staged.body.id, date, &self.directory)
     }

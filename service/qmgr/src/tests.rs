@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::outcome::conclude;
-use deliver::{Accepted, Destined};
+use deliver::{Accepted, Destined, Traits};
 use directory::{Route, Settings};
 use dns::Zone;
 use mail::queue::Outcome;
@@ -94,7 +94,8 @@ impl World {
         writer.write(b"Subject: s\r\n\r\nb\r\n").unwrap();
         let body = writer.finish(b"", Vec::new()).unwrap();
         let id = self.manager.house.reporter.next_id();
-        let accepted = Accepted::of_our_own(id, envelope, true, Arrival::default());
+        let accepted =
+            Accepted::of_our_own(id, envelope, Traits { is_ascii: true, ..Traits::default() }, Arrival::default());
         let end = |to: &&str| {
             let recipient = Recipient::new(address(to));
             Destined { route: Route::Outside(recipient.address.clone()), recipient, via: None }
@@ -335,7 +336,7 @@ async fn r143_what_is_released_while_the_queue_is_loaded_is_not_held() {
     *world.manager.schedule() = Schedule::new(ScheduleSettings::default(), deliver::now());
     let page = world.store.queue_entries(None, 100).await.unwrap();
     assert_eq!(world.manager.release(&of(&[id]), "me").await.unwrap().recipients, 1);
-    page.iter().for_each(|entry| world.manager.insert(entry, false));
+    page.iter().for_each(|entry| world.manager.insert(entry, RequireTls::Ordinary));
     assert!(matches!(world.waiting().await[..], [(_, 0, Some(EntryState::Waiting(_)))]), "{:?}", world.waiting().await);
 }
 

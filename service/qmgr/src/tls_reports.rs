@@ -250,7 +250,7 @@ impl TlsReports {
             octets: staged.body.octets,
             ..Arrival::default()
         };
-        let accepted = Accepted::of_our_own(self.desk.queue_ids.next(), &envelope, staged.is_ascii, arrival);
+        let accepted = Accepted::of_our_own(self.desk.queue_ids.next(), &envelope, staged.traits, arrival);
         let plan = deliver::plan(accepted, &destined, staged.body.id, date, &self.desk.directory);
         if let Err(cause) = self.desk.store.commit(plan.commit).await {
             return Given::NotYet(cause.to_string());

@@ -4,7 +4,7 @@ use crate::open::attempt_from;
 use crate::wire::Wire;
 use deliver::Reading;
 use mail::queue::Outcome;
-use mail::{Attempt, BlobId, QueuedEnvelope, QueuedRecipient, ReversePath};
+use mail::{Attempt, BlobId, QueuedEnvelope, QueuedRecipient, RequireTls, ReversePath};
 use smtp_proto::Extensions;
 use smtp_proto::client::{Answer, Body, Content, Ending, Fate, Loss, Peer, Question, Report, Transaction};
 use std::sync::Arc;
@@ -191,7 +191,7 @@ fn transaction(parcel: &Parcel<'_>, to: &[&QueuedRecipient]) -> Transaction {
     Transaction {
         octets: Some(parcel.octets),
         smtputf8: envelope.smtputf8,
-        require_tls: envelope.require_tls,
+        require_tls: envelope.require_tls == RequireTls::Required,
         dsn_return: envelope.dsn_return,
         envelope_id: envelope.envelope_id.clone(),
         ..Transaction::new(parcel.reverse_path.clone(), recipients, content)
@@ -218,7 +218,6 @@ mod tests {
     use store::embedded::{EmbeddedStore, Options};
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
     use tokio::net::UnixListener;
-    use transport_security::Demand;
 
     /// Sends to a peer that answers each command by a line, and is gone after the last one.
     async fn sent_to(replies: &'static [&'static str]) -> Sent {
@@ -241,7 +240,7 @@ mod tests {
             account: None,
             eight_bit: false,
             smtputf8: false,
-            require_tls: false,
+            require_tls: RequireTls::Ordinary,
             dsn_return: None,
             envelope_id: None,
         };
@@ -260,7 +259,7 @@ mod tests {
         let relay = relay("", 25);
         let transport = Transport::parse(&format!("lmtp:unix:{}", socket.display())).unwrap();
         let far = Domain::parse("far.example").unwrap();
-        let mut hosts = relay.hosts(&transport, &far, Demand::Ordinary).await.unwrap();
+        let mut hosts = relay.hosts(&transport, &far, RequireTls::Ordinary).await.unwrap();
         let mut call = relay.open(&mut hosts, None).await.unwrap();
         let sent = call.send(&parcel, &[&queued], &store).await;
         drop(call);

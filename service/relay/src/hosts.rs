@@ -4,12 +4,13 @@ use crate::Relay;
 use crate::policy_fetch::StsFinding;
 use directory::{NextHop, Transport};
 use dns::{Failure, Mx, Name, Typed, mx};
+use mail::RequireTls;
 use mail::queue::Outcome;
 use mail::{Attempt, Domain, EnhancedStatus};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use transport_security::dane;
-use transport_security::{Demand, Level, MxSecurity};
+use transport_security::{Level, MxSecurity};
 
 /// Exchangers of one destination that are looked at; more is an attack or a mistake.
 const EXCHANGERS_MAX: usize = 100;
@@ -47,7 +48,7 @@ pub struct Hosts {
     pub(crate) next_hop: Option<dane::NextHop>,
     pub(crate) mx: MxSecurity,
     /// What the message wants of the way.
-    pub(crate) demand: Demand,
+    pub(crate) demand: RequireTls,
     /// What the configuration wants of it.
     pub(crate) level: Level,
     /// The MTA-STS policy of the next hop.
@@ -58,7 +59,7 @@ pub struct Hosts {
 
 impl Hosts {
     /// Places without MX records or a domain with policies.
-    fn new(places: Vec<Place>, port: u16, domain: &Domain, demand: Demand) -> Hosts {
+    fn new(places: Vec<Place>, port: u16, domain: &Domain, demand: RequireTls) -> Hosts {
         Hosts {
             places,
             at: 0,
@@ -78,7 +79,7 @@ impl Hosts {
     pub(crate) fn heeds_policies(&self) -> bool {
         !self.is_lmtp
             && match self.level {
-                Level::Published => self.demand != Demand::Optional,
+                Level::Published => self.demand != RequireTls::Optional,
                 Level::DaneOnly => true,
                 Level::Clear
                 | Level::Opportunistic
@@ -107,7 +108,7 @@ impl Hosts {
 impl Relay {
     /// Finds the hosts for a domain by way of a transport, and what protection they must have. The error is the outcome
     /// for all recipients.
-    pub async fn hosts(&self, transport: &Transport, domain: &Domain, demand: Demand) -> Result<Hosts, Attempt> {
+    pub async fn hosts(&self, transport: &Transport, domain: &Domain, demand: RequireTls) -> Result<Hosts, Attempt> {
         let is_configured = *transport != Transport::Direct;
         let mut hosts = match self.way(transport, domain, demand).await {
             // A typing error in a table, or a zone that is broken for a moment, must not bounce a whole queue.
@@ -131,7 +132,7 @@ impl Relay {
         Ok(hosts)
     }
 
-    async fn way(&self, transport: &Transport, domain: &Domain, demand: Demand) -> Result<Hosts, Attempt> {
+    async fn way(&self, transport: &Transport, domain: &Domain, demand: RequireTls) -> Result<Hosts, Attempt> {
         let smtp = self.settings.smtp_port;
         match transport {
             Transport::Direct => self.exchangers(domain, smtp, demand).await,
@@ -151,7 +152,7 @@ impl Relay {
         }
     }
 
-    async fn exchangers(&self, of: &Domain, port: u16, demand: Demand) -> Result<Hosts, Attempt> {
+    async fn exchangers(&self, of: &Domain, port: u16, demand: RequireTls) -> Result<Hosts, Attempt> {
         if let Some(address) = literal(of) {
             return Ok(Hosts::new(vec![Place::Address(address)], port, of, demand));
         }
@@ -211,7 +212,7 @@ fn is_host_name(exchange: &Name) -> bool {
     exchange.as_str().parse::<Ipv4Addr>().is_err()
 }
 
-fn single(hop: &NextHop, port: u16, demand: Demand) -> Result<Hosts, Attempt> {
+fn single(hop: &NextHop, port: u16, demand: RequireTls) -> Result<Hosts, Attempt> {
     let place = match literal(&hop.host) {
         Some(address) => Place::Address(address),
         None => Place::Host(Name::try_from(&hop.host).map_err(|_| no_host(&hop.host))?),
@@ -277,7 +278,7 @@ mod tests {
 
     async fn places(domain: &str) -> Result<Vec<String>, String> {
         let domain = Domain::parse(domain).unwrap();
-        match relay(ZONE, 25).hosts(&Transport::Direct, &domain, Demand::Ordinary).await {
+        match relay(ZONE, 25).hosts(&Transport::Direct, &domain, RequireTls::Ordinary).await {
             Ok(hosts) => Ok(hosts.places.iter().map(Place::to_string).collect()),
             Err(attempt) => Err(format!("{:?} {} {}", attempt.outcome, attempt.status, attempt.text)),
         }
@@ -306,7 +307,7 @@ mod tests {
         let far = Domain::parse("far.example").unwrap();
         for next_hop in ["smtp:nowhere.example", "smtp:null.example", "smtp:loop.example"] {
             let transport = Transport::parse(next_hop).unwrap();
-            let attempt = relay(ZONE, 25).hosts(&transport, &far, Demand::Ordinary).await.unwrap_err();
+            let attempt = relay(ZONE, 25).hosts(&transport, &far, RequireTls::Ordinary).await.unwrap_err();
             assert_eq!((attempt.outcome, attempt.status.to_string().as_str()), (Outcome::Deferred, "4.3.5"));
             assert!(attempt.text.contains(next_hop), "{}", attempt.text);
         }

@@ -9,9 +9,10 @@ use crate::hosts::Hosts;
 use crate::open::Target;
 use crate::tls::{TlsFailure, TlsOutcome};
 use dns::Name;
+use mail::RequireTls;
 use smtp_proto::client::{InTheClear, Peer, Protection as Standing};
+use transport_security::Protection;
 use transport_security::tls_rpt::{AppliedPolicy, FailedSession, PolicyKind, ResultType};
-use transport_security::{Demand, Protection};
 
 /// Longest name of a host in its greeting that is told, in octets; a domain name has 253 (RFC 1035 §2.3.4).
 const HELO_OCTETS_MAX: usize = 255;
@@ -87,7 +88,7 @@ impl Relay {
     /// Who hears of sessions, and under which domain.
     fn observer_of<'a>(&'a self, hosts: &'a Hosts) -> Option<(&'a dyn TlsObserver, &'a Name)> {
         // RFC 8460 §3: the delivery of a report is not told of, or each report would lead to the next.
-        let is_told = hosts.heeds_policies() && hosts.demand != Demand::Optional;
+        let is_told = hosts.heeds_policies() && hosts.demand != RequireTls::Optional;
         let next_hop = hosts.next_hop.as_ref().filter(|_| is_told)?;
         Some((self.observer.as_deref()?, &next_hop.domain))
     }
@@ -225,7 +226,7 @@ mod tests {
 
     struct World {
         zone: String,
-        demand: Demand,
+        demand: RequireTls,
         level: Level,
         policies: Option<Policies>,
         transport: &'static str,
@@ -237,7 +238,7 @@ mod tests {
         fn new(zone: &str) -> World {
             World {
                 zone: zone.to_owned(),
-                demand: Demand::Ordinary,
+                demand: RequireTls::Ordinary,
                 level: Level::Published,
                 policies: None,
                 transport: "",
@@ -316,11 +317,11 @@ mod tests {
     async fn v13_sessions_that_are_not_told_of() {
         let server = Server::new(Tls::Good).await;
         let wrong = server.tlsa(&"00".repeat(32));
-        let optional = World { demand: Demand::Optional, ..World::new(&wrong) };
+        let optional = World { demand: RequireTls::Optional, ..World::new(&wrong) };
         assert_eq!(optional.open(&server).await, (true, vec![]));
         let configured = World { level: Level::Encrypted, ..World::new(&wrong) };
         assert_eq!(configured.open(&server).await, (true, vec![]));
-        let demanding = World { demand: Demand::Required, ..World::new(MX) };
+        let demanding = World { demand: RequireTls::Required, ..World::new(MX) };
         assert_eq!(demanding.open(&server).await, (false, vec![]), "the message demands more than the domain offers");
     }
 

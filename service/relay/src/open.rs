@@ -386,10 +386,10 @@ mod tests {
     use super::*;
     use crate::testing::relay;
     use directory::Transport;
-    use transport_security::Demand;
+    use mail::RequireTls;
 
     /// What a way must be like once a password is to go over it, and whether that is our own demand.
-    async fn guarded(zone: &str, transport: &str, demand: Demand, level: Level) -> (String, bool) {
+    async fn guarded(zone: &str, transport: &str, demand: RequireTls, level: Level) -> (String, bool) {
         let mut relay = relay(zone, 25);
         relay.settings.levels.insert("*".to_owned(), level);
         let far = Domain::parse("far.example").unwrap();
@@ -425,7 +425,7 @@ mod tests {
     async fn a_message_that_demands_tls_is_not_for_an_address() {
         let relay = relay("", 25);
         let literal = Domain::parse("[192.0.2.1]").unwrap();
-        let mut hosts = relay.hosts(&Transport::Direct, &literal, Demand::Required).await.unwrap();
+        let mut hosts = relay.hosts(&Transport::Direct, &literal, RequireTls::Required).await.unwrap();
         let attempt = relay.open(&mut hosts, None).await.err().unwrap();
         assert_eq!((attempt.outcome, attempt.status.to_string().as_str()), (Outcome::Failed, "5.7.10"));
         assert_eq!(attempt.peer, None);
@@ -438,7 +438,7 @@ mod tests {
             let host = "$secure\nmx.far.example A 192.0.2.1\n";
             format!("{before_mx}\nhop.example MX 10 mx.far.example\n{host}{tlsa}\n")
         };
-        let demands = [Demand::Ordinary, Demand::Optional];
+        let demands = [RequireTls::Ordinary, RequireTls::Optional];
         for (zone, transport, expected) in [
             (of_mx("", ""), "smtp:hop.example", "hop.example .hop.example"),
             // Who forged the MX records chose the host, whatever DANE says of that.
@@ -455,11 +455,11 @@ mod tests {
         }
         for zone in [of_mx("$secure", &tlsa), of_mx("", &tlsa)] {
             let transport = if zone.starts_with('$') { "smtp:hop.example" } else { "smtp:[mx.far.example]" };
-            let found = guarded(&zone, transport, Demand::Ordinary, Level::Published).await;
+            let found = guarded(&zone, transport, RequireTls::Ordinary, Level::Published).await;
             assert_eq!(found, ("dane true".to_owned(), false), "DANE vouches for the next hop");
         }
         for (level, expected) in [(Level::Opportunistic, "opportunistic"), (Level::Encrypted, "encrypted")] {
-            let found = guarded(&of_mx("", ""), "smtp:hop.example", Demand::Ordinary, level).await;
+            let found = guarded(&of_mx("", ""), "smtp:hop.example", RequireTls::Ordinary, level).await;
             assert_eq!(found, (expected.to_owned(), false), "the configuration has the last word");
         }
     }

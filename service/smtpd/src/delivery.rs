@@ -7,7 +7,7 @@ mod text;
 use crate::fate::Fate;
 use crate::refusal::{Decider, Refusal};
 use crate::{Desk, now, reply};
-use deliver::{Accepted, Destined, Intake, Plan, Queued, Staged};
+use deliver::{Accepted, Destined, Intake, Plan, Queued, Staged, Traits};
 use directory::Route;
 use mail::{
     AccountName, Address, ChangeError, Commit, Envelope, Event, Happening, Notify, QueueChange, QueueId, Recipient,
@@ -166,7 +166,7 @@ impl Desk {
     async fn archive_later(&self, message: &Message<'_>, staged: &Staged, twin: Option<&StagedBody>) {
         let Some(twin) = twin else { return };
         let mut commit = Commit::default();
-        let Some(queued) = self.archived(message, twin, staged.is_ascii, &mut commit) else { return };
+        let Some(queued) = self.archived(message, twin, staged.traits, &mut commit) else { return };
         match self.house.store.commit(commit).await {
             Ok(_) => self.house.queue.queued(queued),
             // R205: an archive in trouble keeps mail from nobody.
@@ -219,17 +219,17 @@ impl Desk {
             account: message.client.account.as_ref(),
             hold: hold.as_deref(),
             queue_all: false,
-            is_ascii: staged.is_ascii,
+            traits: staged.traits,
             arrival,
             events: [self.effect_events(message), text.events].concat(),
             together: message.client.role != Role::Lmtp,
         };
         let mut plan = deliver::plan(accepted, &ends.destined, staged.body.id, now(), &self.house.directory);
         // The archive's copy has fields of ours in front.
-        let is_ascii = staged.is_ascii && archive_prefix.is_ascii();
+        let traits = Traits { is_ascii: staged.traits.is_ascii && archive_prefix.is_ascii(), ..staged.traits };
         // In LMTP it is not known yet whether anybody takes the message.
         let archived = match &twin {
-            Some(twin) if message.client.role != Role::Lmtp => self.archived(message, twin, is_ascii, &mut plan.commit),
+            Some(twin) if message.client.role != Role::Lmtp => self.archived(message, twin, traits, &mut plan.commit),
             _ => None,
         };
         let fate = |is_at_once: &bool| match (&hold, is_at_once) {
@@ -246,7 +246,7 @@ impl Desk {
         &self,
         message: &Message<'_>,
         twin: &StagedBody,
-        is_ascii: bool,
+        traits: Traits,
         commit: &mut Commit,
     ) -> Option<Queued> {
         let address = self.house.archive.as_ref()?;
@@ -258,7 +258,7 @@ impl Desk {
             octets: twin.octets,
             ..mail::Arrival::default()
         };
-        let accepted = Accepted::of_our_own(self.house.queue_ids.next(), &envelope, is_ascii, arrival);
+        let accepted = Accepted::of_our_own(self.house.queue_ids.next(), &envelope, traits, arrival);
         let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(address.clone()) };
         let destined = [Destined { recipient, route: Route::Outside(address.clone()), via: None }];
         let plan = deliver::plan(accepted, &destined, twin.id, now(), &self.house.directory);

@@ -3,7 +3,7 @@
 use mail::queue::Outcome as Tried;
 use mail::{
     Address, Attempt, DsnReturn, EnhancedStatus, Event, Happening, Notify, QueueId, QueueState, QueuedEnvelope,
-    QueuedRecipient, Recipient, ReversePath, UnixMillis,
+    QueuedRecipient, Recipient, RequireTls, ReversePath, UnixMillis,
 };
 
 /// When the message with number 0 would have come, in milliseconds since 1970.
@@ -32,7 +32,7 @@ pub fn envelope(number: u64) -> Result<QueuedEnvelope, String> {
         account: None,
         eight_bit: number.is_multiple_of(2),
         smtputf8: false,
-        require_tls: number.is_multiple_of(3),
+        require_tls: [RequireTls::Ordinary, RequireTls::Required, RequireTls::Optional][(number % 3) as usize],
         dsn_return: [None, Some(DsnReturn::Full), Some(DsnReturn::Headers)][(number % 3) as usize],
         envelope_id: number.is_multiple_of(5).then(|| format!("envelope {number}")),
     })

@@ -62,6 +62,13 @@ fn r208_v43_dane_is_followed() -> anyhow::Result<()> {
         assert!(list.contains(status), "{to}:\n{list}");
     }
     assert!(wrong.messages().is_empty() && bare.messages().is_empty(), "never in the clear");
+    // RFC 8689 §4.2.2: its author would rather have it arrive, and hears what TLS there was.
+    for (to, mta, tls) in [("x@wrong.example", wrong, true), ("x@strip.example", bare, false)] {
+        let id = sender.submit(&[to], &format!("tls-required:\r\n NO\r\n{TEXT}"))?;
+        let story = sender.wait_for_story(&id, "delivered to")?;
+        assert_eq!(story.contains("Trusted TLS connection"), tls, "{story}");
+        assert_eq!(mta.wait_for_messages(1)?[0].tls.is_some(), tls);
+    }
     assert_eq!(sender.audit()?["waiting"], 4);
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::queue::{EVENTS_WITH_DEFERRALS_MAX, Ledger, StoryQuery};
 use mail::queue::Outcome as Tried;
 use mail::{
     Address, Arrival, Attempt, EnhancedStatus, Event, Happening, Notify, QueueChange, QueueId, QueueState,
-    QueuedEnvelope, QueuedRecipient, Recipient, ReversePath, Settled, UnixMillis,
+    QueuedEnvelope, QueuedRecipient, Recipient, RequireTls, ReversePath, Settled, UnixMillis,
 };
 
 const DAY: u64 = 86_400_000;
@@ -34,7 +34,7 @@ fn envelope(id: QueueId) -> Box<QueuedEnvelope> {
         account: Some(account("a@example.net")),
         eight_bit: true,
         smtputf8: false,
-        require_tls: true,
+        require_tls: RequireTls::Required,
         dsn_return: Some(mail::DsnReturn::Headers),
         envelope_id: Some("id 1".into()),
     })

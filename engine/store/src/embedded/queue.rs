@@ -7,7 +7,8 @@ use crate::StoreError;
 use crate::queue::{Audit, EVENTS_WITH_DEFERRALS_MAX, Ledger, STORIES_PER_ANSWER_MAX, Story, StoryQuery};
 use mail::{
     AccountName, Address, Attempt, BlobId, BodyId, DsnReturn, Event, Notify, QueueChange, QueueEntry, QueueId,
-    QueueState, QueuedEnvelope, QueuedMessage, QueuedRecipient, Recipient, ReversePath, Settled, UnixMillis,
+    QueueState, QueuedEnvelope, QueuedMessage, QueuedRecipient, Recipient, RequireTls, ReversePath, Settled,
+    UnixMillis,
 };
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use std::collections::{BTreeSet, HashMap};
@@ -311,7 +312,7 @@ fn without_recipients(row: &Row<'_>) -> Result<QueuedMessage> {
         account: row.get::<_, Option<String>>(3)?.and_then(|name| AccountName::parse(&name)),
         eight_bit: parameters & 1 != 0,
         smtputf8: parameters & 2 != 0,
-        require_tls: parameters & 4 != 0,
+        require_tls: require_tls(parameters),
         dsn_return: match parameters & 24 {
             8 => Some(DsnReturn::Full),
             16 => Some(DsnReturn::Headers),
@@ -497,7 +498,20 @@ fn parameters(envelope: &QueuedEnvelope) -> u32 {
         Some(DsnReturn::Full) => 8,
         Some(DsnReturn::Headers) => 16,
     };
-    u32::from(envelope.eight_bit) | u32::from(envelope.smtputf8) << 1 | u32::from(envelope.require_tls) << 2 | dsn
+    let tls = match envelope.require_tls {
+        RequireTls::Ordinary => 0,
+        RequireTls::Required => 4,
+        RequireTls::Optional => 32,
+    };
+    u32::from(envelope.eight_bit) | u32::from(envelope.smtputf8) << 1 | tls | dsn
+}
+
+fn require_tls(parameters: u32) -> RequireTls {
+    match (parameters & 4 != 0, parameters & 32 != 0) {
+        (true, _) => RequireTls::Required,
+        (false, true) => RequireTls::Optional,
+        (false, false) => RequireTls::Ordinary,
+    }
 }
 
 fn notify_column(notify: Notify) -> u32 {

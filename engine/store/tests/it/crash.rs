@@ -49,7 +49,7 @@ fn envelope(id: QueueId) -> QueuedEnvelope {
         account: None,
         eight_bit: false,
         smtputf8: false,
-        require_tls: false,
+        require_tls: mail::RequireTls::Ordinary,
         dsn_return: None,
         envelope_id: None,
     }

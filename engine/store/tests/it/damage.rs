@@ -156,7 +156,7 @@ async fn queued(folder: &Path) -> QueueId {
         account: None,
         eight_bit: false,
         smtputf8: false,
-        require_tls: false,
+        require_tls: mail::RequireTls::Ordinary,
         dsn_return: None,
         envelope_id: None,
     });

@@ -41,6 +41,8 @@ pub struct HeaderFacts {
     pub sender: Option<Vec<u8>>,
     /// Whether a From: field has white space before its colon (RFC 5322 §4.5.2: an obsolete form that is not to be written).
     pub from_is_spaced: bool,
+    /// Whether a `TLS-Required: No` field asks that what recipients' domains publish of TLS be ignored (RFC 8689 §3).
+    pub tls_optional: bool,
     /// Whether the header section has octets beyond ASCII (RFC 6532: needs SMTPUTF8).
     pub eight_bit: bool,
 }
@@ -75,6 +77,9 @@ impl HeaderFacts {
         if kind == FieldKind::DeliveredTo && has_room && value.len() <= DELIVERED_TO_OCTETS_MAX {
             self.delivered_to.push(value.to_vec());
         }
+        if kind == FieldKind::TlsRequired {
+            self.tls_optional |= value.eq_ignore_ascii_case(b"no");
+        }
         let first = match kind {
             FieldKind::From => &mut self.from,
             FieldKind::Sender => &mut self.sender,
@@ -99,6 +104,7 @@ pub(super) enum FieldKind {
     MessageId,
     Received,
     DeliveredTo,
+    TlsRequired,
     Type,
     Encoding,
     Id,
@@ -128,6 +134,7 @@ impl FieldKind {
             b"message-id" => FieldKind::MessageId,
             b"received" => FieldKind::Received,
             b"delivered-to" => FieldKind::DeliveredTo,
+            b"tls-required" => FieldKind::TlsRequired,
             b"content-type" => FieldKind::Type,
             b"content-transfer-encoding" => FieldKind::Encoding,
             b"content-id" => FieldKind::Id,

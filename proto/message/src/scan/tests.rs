@@ -381,3 +381,21 @@ fn v28_random_messages_split_at_random() {
         show(&whole.part, &message);
     }
 }
+
+#[test]
+fn rfc_8689_a_message_says_that_it_needs_no_tls() {
+    let wish = |message: &str| {
+        let mut scanner = Scanner::new();
+        message.as_bytes().chunks(7).for_each(|piece| scanner.write(piece));
+        scanner.close();
+        scanner.facts().tls_optional
+    };
+    for header in ["TLS-Required: No", "tls-required:no", "TLS-Required :\r\n\tNO  "] {
+        assert!(wish(&format!("{header}\r\n\r\nbody\r\n")), "{header}");
+    }
+    for header in
+        ["TLS-Required: Yes", "TLS-Required: No, thanks", "TLS-Required:", "X-TLS-Required: No", "\r\nTLS-Required: No"]
+    {
+        assert!(!wish(&format!("{header}\r\n\r\nTLS-Required: No\r\n")), "{header}");
+    }
+}

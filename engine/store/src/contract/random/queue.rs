@@ -4,7 +4,7 @@ use super::*;
 use mail::queue::Outcome as Tried;
 use mail::{
     Address, Attempt, DsnReturn, EnhancedStatus, Event, Happening, Notify, QueueChange, QueueState, QueuedEnvelope,
-    QueuedRecipient, Recipient, ReversePath, Settled, UnixMillis,
+    QueuedRecipient, Recipient, RequireTls, ReversePath, Settled, UnixMillis,
 };
 
 /// When the first message came; those of the other rules came before.
@@ -150,7 +150,7 @@ fn envelope(id: QueueId, random: &mut Random) -> QueuedEnvelope {
         account: bit(random).then(|| account(ACCOUNTS[0])),
         eight_bit: bit(random),
         smtputf8: bit(random),
-        require_tls: bit(random),
+        require_tls: [RequireTls::Ordinary, RequireTls::Required, RequireTls::Optional][random.below(3) as usize],
         dsn_return: *random.pick(&[None, Some(DsnReturn::Full), Some(DsnReturn::Headers)]),
         envelope_id: bit(random).then(|| "id 1".to_owned()),
     }
