@@ -219,6 +219,26 @@ async fn r64_r105_trace_fields_are_on_top() {
     assert!(!inbox[0].contains("\tfor <"), "R105: one recipient is not told of the others");
 }
 
+/// R103: what is missing is added for those who send for us, and for nobody else.
+#[tokio::test]
+async fn r103_trusted_clients_mail_is_completed() {
+    let fields = |text: &str| ["\nDate: ", "\nFrom: ", "\nMessage-ID: "].map(|name| text.matches(name).count());
+    let mut world = world(Role::Mx).await;
+    world.send(&[BRIAN], "Subject: s\r\n\r\nb\r\n").await;
+    assert_eq!(fields(&world.inbox(BRIAN).await[0]), [0, 0, 0]);
+
+    world.house().trusted = std::iter::once("192.0.2.0/24".parse().unwrap()).collect();
+    world.send(&[BRIAN], "Subject: s\r\n\r\nb\r\n").await;
+    let text = world.inbox(BRIAN).await.pop().unwrap();
+    assert_eq!(fields(&text), [1, 1, 1], "{text}");
+    assert!(text.contains("\nFrom: you@example.org\r\n") && text.contains("@mx.example.net>\r\nSubject: s"), "{text}");
+    world.send(&[BRIAN], "date: d\r\nFROM: f\r\nMessage-Id: <i@x>\r\n\r\nb\r\n").await;
+    assert_eq!(fields(&world.inbox(BRIAN).await[2]), [0, 0, 0], "what is there stays, in whatever spelling");
+    world.open("", &[BRIAN]).await;
+    world.text("Subject: s\r\n\r\nb\r\n").await;
+    assert!(world.inbox(BRIAN).await[3].contains("\nFrom: MAILER-DAEMON@mx.example.net\r\n"));
+}
+
 #[tokio::test]
 async fn r102_a_missing_empty_line_is_put_in() {
     let mut world = world(Role::Mx).await;

@@ -44,10 +44,11 @@ impl Desk {
             let what = format!("{line}: {}: {}", named(&deed.action), deed.field);
             text.events.push(Event { at: deliver::now(), recipient: None, what: Happening::Altered { what } });
         }
-        let mut added = String::new();
-        if let Some(rules) = self.house.submission.as_ref().filter(|_| message.client.role == Role::Submission) {
-            added = self.submitted(message, intake.facts(), rules)?;
-        }
+        let added = match self.house.submission.as_ref().filter(|_| message.client.role == Role::Submission) {
+            Some(rules) => self.submitted(message, intake.facts(), rules)?,
+            None if self.sends_for_us(message.client) => self.completed(message, intake.facts()),
+            None => String::new(),
+        };
         if intake.is_to_be_signed()
             && let Some(domain) = self.signing_domain(message, intake.facts())
         {
@@ -90,11 +91,29 @@ impl Desk {
                 return Err(Decider::CheckAuthor.refuses(reply::author_not_owned(address, account)));
             }
         }
+        self.missing(message, facts, None).map_err(refused)
+    }
+
+    /// R103: what a trusted client sends elsewhere than on a submission listener is completed like any submission, and
+    /// nothing is demanded of it. Mail of strangers is left alone.
+    fn completed(&self, message: &Message<'_>, facts: &HeaderFacts) -> String {
+        let nobody = Address::parse(&format!("MAILER-DAEMON@{}", self.house.host_name)).ok();
+        // Without an author the message stays as it is.
+        self.missing(message, facts, nobody).unwrap_or_default()
+    }
+
+    /// The fields that are missing. Whoever wrote no From: is known by reverse-path or account, or is `nobody`.
+    fn missing(
+        &self,
+        message: &Message<'_>,
+        facts: &HeaderFacts,
+        nobody: Option<Address>,
+    ) -> Result<String, message::submission::Refusal> {
         let account = message.client.account.as_ref().and_then(|account| Address::parse(account.as_str()).ok());
-        let author = reverse_address(&message.envelope.reverse_path).cloned().or(account);
+        let author = reverse_address(&message.envelope.reverse_path).cloned().or(account).or(nobody);
         let message_id = format!("{}@{}", message.id, self.house.host_name);
         let given = Given { date: now(), message_id: &message_id, author: author.as_ref() };
-        message::submission::additions(facts, &given).map_err(refused)
+        message::submission::additions(facts, &given)
     }
 }
 
