@@ -111,7 +111,7 @@ impl House {
                 self.taken.push(text);
                 Answer::Replies(envelope.recipients.iter().map(|_| refusal.clone()).collect())
             }
-            Question::Abandon => {
+            Question::Abandon { .. } => {
                 assert!(self.staged.take().is_some());
                 Answer::Done
             }

@@ -103,9 +103,25 @@ pub enum Question {
         /// Complete.
         envelope: Arc<Envelope>,
     },
-    /// The transaction ended without a message being committed (RSET, EHLO, QUIT, a broken connection, a message that
-    /// is too large): throw away what was staged. Answered by [`Answer::Done`].
-    Abandon,
+    /// The transaction ended without a message being committed: throw away what was staged. Answered by
+    /// [`Answer::Done`].
+    Abandon {
+        /// The client.
+        client: Arc<Client>,
+        /// Complete.
+        envelope: Arc<Envelope>,
+        /// Why.
+        cause: Abandoned,
+    },
+}
+
+/// Why a message was not taken although its text had begun to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Abandoned {
+    /// The client gave it up: by RSET, EHLO, QUIT, or with the connection.
+    ByClient,
+    /// It is too large: what the client hears.
+    Refused(Reply),
 }
 
 /// The answer to a question.

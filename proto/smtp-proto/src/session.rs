@@ -11,7 +11,7 @@ mod transaction;
 
 use crate::config::{Config, Extensions};
 use crate::input::{Input, LineEnds};
-use crate::question::{Answer, Client, Question, Role};
+use crate::question::{Abandoned, Answer, Client, Question, Role};
 use crate::reply;
 use body::{Chunk, Pace, Receiving};
 use mail::{Machine, Moment, PeerFacts, Recipient, Reply, Step, TlsFacts};
@@ -188,7 +188,7 @@ impl Session {
             return (phase, Some(self.write()));
         }
         if self.input.has_ended() {
-            return (end(phase), None);
+            return (self.end(phase), None);
         }
         let deadline = match &mut phase {
             Phase::Data(_, pace) => pace.deadline(self.config.data_timeout, now),
@@ -197,7 +197,7 @@ impl Session {
         };
         if now >= deadline {
             self.say(&reply::timeout(&self.config.host_name));
-            return (end(phase), None);
+            return (self.end(phase), None);
         }
         self.input.release();
         (phase, Some(Step::Wait { deadline, notices: false }))
@@ -230,7 +230,32 @@ impl Session {
 
     /// Ends the session, and the transaction with it.
     fn close(&mut self, standing: Standing) -> Phase {
-        end_transaction(standing, Phase::Closing)
+        self.end_transaction(standing, Phase::Closing)
+    }
+
+    /// The way from a phase to the close.
+    fn end(&self, phase: Phase) -> Phase {
+        match phase {
+            Phase::Commands(standing) => self.end_transaction(standing, Phase::Closing),
+            Phase::Data(receiving, _) => self.end_transaction(Standing::InChunks(receiving), Phase::Closing),
+            Phase::Chunk(chunk) => self.end_transaction(chunk.into_standing(), Phase::Closing),
+            Phase::Opening(_) | Phase::Challenge(_) | Phase::Ask(..) | Phase::Asked(_) => Phase::Closing,
+            Phase::TurnedAway | Phase::TlsPromised | Phase::TlsHandshake | Phase::Closing => Phase::Closing,
+        }
+    }
+
+    /// The client ends the transaction without a message: what was staged of it is thrown away.
+    fn end_transaction(&self, standing: Standing, then: Phase) -> Phase {
+        match standing {
+            Standing::Idle | Standing::InMail(_) => then,
+            Standing::InChunks(receiving) => self.abandon(*receiving, Abandoned::ByClient, then),
+        }
+    }
+
+    /// A message whose text had begun to come is not taken.
+    fn abandon(&self, receiving: Receiving, cause: Abandoned, then: Phase) -> Phase {
+        let (client, envelope) = (self.client.clone(), receiving.into_envelope());
+        Phase::Ask(Question::Abandon { client, envelope, cause }, Pending::Abandon(Box::new(then)))
     }
 
     /// Passes on a reply of the house, and goes on where it leaves us.
@@ -279,7 +304,7 @@ impl Machine for Session {
             // RFC 5321 §3.8: a server that goes down says 421 instead of reading the next command.
             if self.stopping && is_command_boundary(&phase) {
                 self.say(&reply::shutting_down(&self.config.host_name));
-                phase = end(phase);
+                phase = self.end(phase);
             }
             let (phase, step) = self.advance(phase, now);
             self.phase = phase;
@@ -327,25 +352,6 @@ fn is_command_boundary(phase: &Phase) -> bool {
         Phase::Opening(_) | Phase::Commands(_) | Phase::Challenge(_) | Phase::TurnedAway => true,
         Phase::Data(..) | Phase::Chunk(_) | Phase::Ask(..) | Phase::Asked(_) => false,
         Phase::TlsPromised | Phase::TlsHandshake | Phase::Closing => false,
-    }
-}
-
-/// The way from a phase to the close.
-fn end(phase: Phase) -> Phase {
-    match phase {
-        Phase::Commands(standing) => end_transaction(standing, Phase::Closing),
-        Phase::Data(receiving, _) => end_transaction(Standing::InChunks(receiving), Phase::Closing),
-        Phase::Chunk(chunk) => end_transaction(chunk.into_standing(), Phase::Closing),
-        Phase::Opening(_) | Phase::Challenge(_) | Phase::Ask(..) | Phase::Asked(_) => Phase::Closing,
-        Phase::TurnedAway | Phase::TlsPromised | Phase::TlsHandshake | Phase::Closing => Phase::Closing,
-    }
-}
-
-/// The transaction is over without a message: what was staged of it is thrown away.
-fn end_transaction(standing: Standing, then: Phase) -> Phase {
-    match standing {
-        Standing::Idle | Standing::InMail(_) => then,
-        Standing::InChunks(_) => Phase::Ask(Question::Abandon, Pending::Abandon(Box::new(then))),
     }
 }
 

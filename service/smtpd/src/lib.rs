@@ -23,7 +23,7 @@ use policy::Policy;
 use queue::rate::{RateLimits, Rates};
 use refusal::{Decider, Refusal};
 use sender_auth::srs::{Day, Srs};
-use smtp_proto::question::{Answer, Client, Question, Role};
+use smtp_proto::question::{Abandoned, Answer, Client, Question, Role};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use store::MailStore;
@@ -200,6 +200,31 @@ impl Desk {
         }
     }
 
+    /// A message that ended in the middle of its text, or was too large. The first is the client's affair, which comes
+    /// again, and told of in the log alone; the second was refused.
+    fn tell_of_abandoned(&self, client: &Client, envelope: &Envelope, cause: Abandoned) {
+        match cause {
+            Abandoned::ByClient => {
+                let recipients = envelope.recipients.len();
+                tracing::info!(
+                    listener = %self.house.listener, peer = %self.peer(client), from = %envelope.reverse_path,
+                    recipients, "message given up by its client"
+                );
+            }
+            Abandoned::Refused(reply) => {
+                let refusal = Decider::Limit("octets of a message").refuses(reply);
+                for recipient in &envelope.recipients {
+                    self.house.fates.count(&self.house.listener, Fate::Refused);
+                    tracing::info!(
+                        listener = %self.house.listener, peer = %self.peer(client), from = %envelope.reverse_path,
+                        to = %recipient.address, by = %refusal.by, reply = %refusal.reply, "message refused"
+                    );
+                }
+                self.tell_of_refusal(client, envelope, None, &refusal);
+            }
+        }
+    }
+
     /// RFC 5321 §4.5.1: `postmaster` needs no domain. The machine gives it our host's, which is seldom one that we host;
     /// then the postmaster of the first hosted domain is meant (R109).
     fn meant(&self, recipient: &Recipient) -> Option<Recipient> {
@@ -355,9 +380,10 @@ impl net::Desk for Desk {
                 metrics::histogram!("smtp_end_of_message_seconds").record(begun.elapsed().as_secs_f64());
                 Answer::Replies(replies)
             }
-            Question::Abandon => {
+            Question::Abandon { client, envelope, cause } => {
                 self.intake = None;
                 self.taken.clear();
+                self.tell_of_abandoned(&client, &envelope, cause);
                 Answer::Done
             }
         }

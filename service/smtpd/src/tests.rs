@@ -158,6 +158,23 @@ impl World {
         }
     }
 
+    async fn abandon(&mut self, cause: Abandoned) -> Answer {
+        let (client, envelope) = (self.client.clone(), self.envelope.clone());
+        self.desk.answer(Question::Abandon { client, envelope, cause }).await
+    }
+
+    /// Waits until there is a story that mentions a text.
+    async fn story_of(&self, text: &str) -> store::queue::Story {
+        let query = store::queue::StoryQuery { text: Some(text.into()), limit: 9, ..Default::default() };
+        for _ in 0..200 {
+            if let Some(story) = self.store.stories(query.clone()).await.unwrap().pop() {
+                return story;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no story of {text}")
+    }
+
     async fn send(&mut self, recipients: &[&str], text: &str) -> Vec<String> {
         assert_eq!(self.open("you@example.org", recipients).await, [""; 0]);
         self.text(text).await
@@ -345,7 +362,7 @@ async fn v7_nothing_of_a_message_outlives_it() {
     let mut world = world(Role::Mx).await;
     world.send(&[BRIAN], "\r\nfirst\r\n").await;
     world.open("", &[BRIAN]).await;
-    assert_eq!(world.desk.answer(Question::Abandon).await, Answer::Done);
+    assert_eq!(world.abandon(Abandoned::ByClient).await, Answer::Done);
     world.send(&[NOT_BRIAN], "\r\nsecond\r\n").await;
     assert_eq!((world.inbox(BRIAN).await.len(), world.inbox(NOT_BRIAN).await.len()), (1, 1));
     let (client, envelope) = (world.client.clone(), world.envelope.clone());
@@ -444,14 +461,23 @@ async fn rewritten_reverse_paths_take_reports_only() {
 async fn p1_refusals_are_told() {
     let mut world = world(Role::Mx).await;
     world.open("you@example.org", &["nobody@example.net"]).await;
-    let query = store::queue::StoryQuery { text: Some("nobody@example.net".into()), limit: 9, ..Default::default() };
-    for _ in 0..200 {
-        if !world.store.stories(query.clone()).await.unwrap().is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("no story of the refusal");
+    world.story_of("nobody@example.net").await;
+
+    let log = testkit::log::Log::capture();
+    world.open("big@example.org", &[BRIAN]).await;
+    let reply = Reply::new(552, mail::EnhancedStatus::new(5, 3, 4), "Error: message file too big");
+    assert_eq!(world.abandon(Abandoned::Refused(reply)).await, Answer::Done);
+    let story = world.story_of("big@example.org").await;
+    let Happening::Refused { by, reply, .. } = &story.events[0].what else { panic!("{story:?}") };
+    assert_eq!((by.as_str(), &reply[..9]), ("the limit of octets of a message", "552 5.3.4"));
+    world.abandon(Abandoned::ByClient).await;
+    let lines = log.take();
+    let has = |start: &str| lines.iter().any(|line| line.starts_with(start));
+    assert!(
+        has("message refused listener=test peer=192.0.2.1:40000 from=big@example.org to=brian@example.net"),
+        "{lines:?}"
+    );
+    assert!(has("message given up by its client listener=test"), "{lines:?}");
 }
 
 const ON_SUCCESS: Option<Notify> = Some(Notify::On { success: true, failure: true, delay: false });

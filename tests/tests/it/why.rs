@@ -323,7 +323,7 @@ fn why_names_the_check_or_rule_that_decided() {
     world.host("far.example", Script::smtp());
     world.publish();
     let more = "\n[policy]\ntrusted_networks = []\n\n[submission]\nheader_rules = \"rules\"\ncheck_author = true\n\
-                messages_per_hour = 12\n\n[limits]\nauthentication_delay_seconds = 0\n";
+                messages_per_hour = 12\n\n[limits]\nauthentication_delay_seconds = 0\nmessage_size = \"1M\"\n";
     let sender = started_with_rules(&world.internet, more);
     table(
         &sender,
@@ -403,6 +403,11 @@ fn why_names_the_check_or_rule_that_decided() {
     assert!(smtp.command("RCPT TO:<tight@example.net>", 2).is_err());
     smtp.command("RSET", 2).unwrap();
     cases.push(case("declared@origin.example", &["refused by check_quota: 522 5.2.2", "Mailbox is full", REFUSED]));
+    // One that is larger than any may be.
+    let vast = format!("Subject: vast\r\n\r\n{}", "x\r\n".repeat(400_000));
+    assert!(smtp.send("vast@origin.example", &[BRIAN], &vast).is_err());
+    let words = ["refused by the limit of octets of a message: 552 5.3.4", &format!("for {BRIAN}"), REFUSED];
+    cases.push(case("vast@origin.example", &words));
     // A message that has been everywhere.
     let hops = "Received: from a by b; Mon, 1 Jan 2024 00:00:00 +0000\r\n".repeat(60);
     assert!(smtp.send("hops@origin.example", &[BRIAN], &format!("{hops}\r\nx\r\n")).is_err());

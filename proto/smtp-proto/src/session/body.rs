@@ -3,15 +3,16 @@
 //! Whatever the end of a message is answered with, the transaction is over after it, and nothing of it is left (V7). A
 //! BDAT that is refused ends it too: RFC 3030 §2 leaves that open, and a client may not go on anyway.
 
-use super::{Pending, Phase, Session, Standing, Turn, end_transaction};
+use super::{Pending, Phase, Session, Standing, Turn};
 use crate::config::Extensions;
 use crate::data::{Decoded, Decoder, Framing};
 use crate::grammar;
 use crate::input::LineEnds;
-use crate::question::{Answer, Question, Role};
+use crate::question::{Abandoned, Answer, Question, Role};
 use crate::reply;
 use crate::session::transaction::Transaction;
-use mail::{Moment, Reply, Step};
+use mail::{Envelope, Moment, Reply, Step};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Text is handed out as soon as so many octets of it are there.
@@ -97,6 +98,10 @@ impl Receiving {
         }
     }
 
+    pub(super) fn into_envelope(self) -> Arc<Envelope> {
+        self.transaction.envelope
+    }
+
     fn is_too_big(&self) -> bool {
         self.text_octets > self.text_octets_max
     }
@@ -178,7 +183,7 @@ impl Session {
         self.input.consume(consumed);
         pace.note(consumed, now);
         let step = receiving.due(ended);
-        if ended { (self.end_of_message(receiving), step) } else { (Phase::Data(receiving, pace), step) }
+        if ended { (self.end_of_message(*receiving), step) } else { (Phase::Data(receiving, pace), step) }
     }
 
     /// `BDAT count [LAST]` (RFC 3030 §2). Its octets come whatever we think of it, and are read, so that none of them is
@@ -264,9 +269,9 @@ impl Session {
             Fate::Taken(mut receiving) if chunk.last => {
                 receiving.finish();
                 let step = receiving.due(true);
-                (self.end_of_message(receiving), step)
+                (self.end_of_message(*receiving), step)
             }
-            Fate::Taken(receiving) if receiving.is_too_big() => (self.too_big(receiving, 1), None),
+            Fate::Taken(receiving) if receiving.is_too_big() => (self.too_big(*receiving, 1), None),
             Fate::Taken(receiving) => {
                 self.say(&reply::chunk_taken(chunk.octets));
                 (Phase::Commands(Standing::InChunks(receiving)), None)
@@ -277,12 +282,12 @@ impl Session {
                     closes |= self.say_reply(reply);
                 }
                 let then = if closes { Phase::Closing } else { Phase::Commands(Standing::Idle) };
-                (end_transaction(standing, then), None)
+                (self.end_transaction(standing, then), None)
             }
         }
     }
 
-    fn end_of_message(&mut self, receiving: Box<Receiving>) -> Phase {
+    fn end_of_message(&mut self, receiving: Receiving) -> Phase {
         if receiving.is_too_big() {
             let count = self.replies_to(&receiving.transaction);
             return self.too_big(receiving, count);
@@ -293,12 +298,13 @@ impl Session {
     }
 
     /// R94: the text was read to its end and dropped; the session goes on.
-    fn too_big(&mut self, receiving: Box<Receiving>, replies: usize) -> Phase {
+    fn too_big(&mut self, receiving: Receiving, replies: usize) -> Phase {
         for _ in 0..replies {
             self.say(reply::MESSAGE_TOO_BIG);
         }
         self.errors = self.errors.saturating_add(1);
-        end_transaction(Standing::InChunks(receiving), Phase::Commands(Standing::Idle))
+        let cause = Abandoned::Refused(reply::parsed(reply::MESSAGE_TOO_BIG));
+        self.abandon(receiving, cause, Phase::Commands(Standing::Idle))
     }
 
     /// How many replies the end of a message has: in LMTP one for each recipient taken (RFC 2033 §4.2).

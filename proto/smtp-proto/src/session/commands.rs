@@ -1,6 +1,6 @@
 //! The next command: its line, its verb, and the commands that move no mail.
 
-use super::{Pending, Phase, Session, Standing, Turn, end_transaction};
+use super::{Pending, Phase, Session, Standing, Turn};
 use crate::config::Extensions;
 use crate::grammar::{self, Verb};
 use crate::input::{COMMAND_OCTETS_MAX, Line};
@@ -116,7 +116,7 @@ impl Session {
             return self.no(standing, reply::RSET_SYNTAX);
         }
         self.say(reply::OK);
-        end_transaction(standing, Phase::Commands(Standing::Idle))
+        self.end_transaction(standing, Phase::Commands(Standing::Idle))
     }
 
     /// VRFY (RFC 5321 §3.5): the house says what it would say to RCPT.

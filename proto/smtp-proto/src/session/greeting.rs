@@ -1,6 +1,6 @@
 //! How a session begins: the connection, the greeting, HELO, EHLO and LHLO, and STARTTLS.
 
-use super::{Phase, Session, Standing, Turn, end_transaction};
+use super::{Phase, Session, Standing, Turn};
 use crate::config::Extensions;
 use crate::grammar::{self, Verb};
 use crate::input::{COMMAND_OCTETS_MAX, Line};
@@ -100,7 +100,7 @@ impl Session {
             Greeting::Helo => self.say(&format!("250 {}", self.config.host_name)),
             Greeting::Ehlo | Greeting::Lhlo => self.announce(),
         }
-        end_transaction(standing, Phase::Commands(Standing::Idle))
+        self.end_transaction(standing, Phase::Commands(Standing::Idle))
     }
 
     /// R87 to R91: the extensions, always in this order.

@@ -117,7 +117,8 @@ impl World {
                 assert!(std::mem::take(&mut self.staging));
                 self.end_of_message(&client, &envelope, std::mem::take(text))
             }
-            Question::Abandon => {
+            Question::Abandon { envelope, .. } => {
+                assert!(!envelope.recipients.is_empty());
                 assert!(std::mem::take(&mut self.staging));
                 text.clear();
                 Answer::Done
