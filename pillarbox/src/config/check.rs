@@ -125,10 +125,18 @@ fn check_sending(config: &Config, report: &mut Report<'_>) {
         let cause = format!("`{}` is no next hop", outbound.smarthost);
         report(&["outbound", "smarthost"], cause, "write \"[host]:port\", or a domain");
     }
+    let mut families = Vec::new();
     for address in &outbound.source_addresses {
-        if address.parse::<std::net::IpAddr>().is_err() {
-            let cause = format!("`{address}` is no address");
-            report(&["outbound", "source_addresses"], cause, "write addresses of this host, without port");
+        match address.parse::<std::net::IpAddr>().map(|parsed| parsed.is_ipv4()) {
+            Ok(family) if families.contains(&family) => {
+                let cause = format!("`{address}` is the second of its family");
+                report(&["outbound", "source_addresses"], cause, "write one IPv4 and one IPv6 address at most");
+            }
+            Ok(family) => families.push(family),
+            Err(_) => {
+                let cause = format!("`{address}` is no address");
+                report(&["outbound", "source_addresses"], cause, "write addresses of this host, without port");
+            }
         }
     }
     for (name, servers) in [("servers", &config.dns.servers), ("trusted_servers", &config.dns.trusted_servers)] {
@@ -464,6 +472,12 @@ mod tests {
         }
         let own = findings("host_name = \"mx.example.net\"\n[outbound]\nown_names = [\"a b\"]\n");
         assert!(own[0].contains(":3: error: `a b` is no name of a host"), "{own:?}");
+        let sources = |list: &str| {
+            findings(&format!("host_name = \"mx.example.net\"\n[outbound]\nsource_addresses = [{list}]\n"))
+        };
+        assert_eq!(sources("\"192.0.2.1\", \"2001:db8::1\""), [""; 0]);
+        let twice = sources("\"192.0.2.1\", \"192.0.2.2\"");
+        assert!(twice[0].contains(":3: error: `192.0.2.2` is the second of its family"), "{twice:?}");
     }
 
     /// Every time that can be set, whichever is added later: none is so long that sums with it run over.
