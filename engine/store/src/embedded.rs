@@ -29,6 +29,7 @@ mod reclaim;
 mod record;
 mod segments;
 mod staging;
+mod stories;
 mod tables;
 mod tail;
 mod upkeep;
@@ -355,11 +356,11 @@ impl MailStore for EmbeddedStore {
     }
 
     fn story(&self, message: QueueId) -> Answer<'_, Option<Story>> {
-        self.look(move |connection| queue::story(connection, message))
+        self.look(move |connection| stories::story(connection, message))
     }
 
     fn stories(&self, query: StoryQuery) -> Answer<'_, Vec<Story>> {
-        self.look(move |connection| queue::stories(connection, &query))
+        self.look(move |connection| stories::stories(connection, &query))
     }
 
     fn audit(&self) -> Answer<'_, Audit> {
@@ -367,7 +368,7 @@ impl MailStore for EmbeddedStore {
     }
 
     fn forget_stories(&self, before: UnixMillis, messages_max: u64) -> Answer<'_, ()> {
-        let before = self.look(move |connection| queue::forgettable_before(connection, before, messages_max));
+        let before = self.look(move |connection| stories::forgettable_before(connection, before, messages_max));
         Box::pin(async move {
             let before = before.await?;
             let mut place = Some((QueueId(0), 0));
@@ -537,7 +538,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn stories_are_forgotten_in_bounded_steps() {
         const MESSAGES: u64 = 3;
-        let per_message = queue::FORGOTTEN_PER_STEP as u64;
+        let per_message = stories::FORGOTTEN_PER_STEP as u64;
         let folder = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(options(folder.path())).unwrap();
         let mut tales = Vec::new();
