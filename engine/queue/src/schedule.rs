@@ -241,6 +241,15 @@ impl Schedule {
         self.couriers >= self.settings.couriers_max.max(1) && self.turns.others_wait(number)
     }
 
+    /// How many destinations could use a courier while all are under way; counts no further than `count_max`. So many
+    /// couriers that only keep a connection open had better end.
+    pub fn places_wanted(&mut self, count_max: usize, now: UnixMillis) -> usize {
+        self.set_now(now);
+        self.ripen();
+        let is_full = self.couriers >= self.settings.couriers_max.max(1);
+        if is_full { self.turns.ready(&self.destinations, count_max) } else { 0 }
+    }
+
     /// What became of a job: for each recipient its new state, or `None` if it was settled. A recipient without result
     /// waits for the first retry; one of an overdue job as before. The courier keeps its connection.
     pub fn report(

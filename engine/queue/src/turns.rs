@@ -118,6 +118,13 @@ impl Turns {
         self.head != NONE && (self.head != number || self.tail != number)
     }
 
+    /// How many are ready; counts no further than `count_max`.
+    pub(crate) fn ready<T: Turner>(&self, nodes: &Arena<T>, count_max: usize) -> usize {
+        let first = self.first();
+        let next = |number: &u32| Some(nodes[*number].links().next).filter(|next| *next != NONE);
+        std::iter::successors(first, next).take(count_max).count()
+    }
+
     /// When the first of them is or was ready. For those in the ring any time that is past.
     pub(crate) fn earliest<T: Turner>(&self, nodes: &Arena<T>) -> Option<UnixMillis> {
         match self.first() {
@@ -189,6 +196,7 @@ mod tests {
         let mut order = Vec::new();
         while let Some(number) = turns.first() {
             assert_eq!(turns.others_wait(number), order.len() < 3);
+            assert_eq!((turns.ready(&nodes, 9), turns.ready(&nodes, 1)), (4 - order.len(), 1));
             turns.set(&mut nodes, number, None, UnixMillis(25));
             order.push(number);
         }

@@ -98,6 +98,8 @@ impl QueueManager {
         if self.is_stopping() {
             self.idle().clear();
         }
+        // What came in between has found nobody waiting.
+        self.wake.notify_one();
         if let Ok(job) = tokio::time::timeout(IDLE_MAX, &mut work).await {
             return job.ok();
         }

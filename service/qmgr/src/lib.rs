@@ -109,11 +109,14 @@ impl QueueManager {
         let load = self.load();
         tokio::pin!(load);
         let mut is_loaded = false;
+        // Couriers that were let go and have not ended yet.
+        let mut leaving = 0;
         loop {
             self.employ_idle();
             while let Some(errand) = self.next_errand() {
                 couriers.spawn(courier::run(errand));
             }
+            leaving += self.let_idle_go(leaving);
             let sleep = self.sleep();
             tokio::select! {
                 biased;
@@ -121,6 +124,7 @@ impl QueueManager {
                 () = self.wake.notified() => {}
                 () = &mut load, if !is_loaded => is_loaded = true,
                 Some(ended) = couriers.join_next(), if !couriers.is_empty() => {
+                    leaving = leaving.saturating_sub(1);
                     if let Err(error) = ended {
                         tracing::error!(%error, "a courier met a bug; its message is tried again");
                     }
@@ -148,6 +152,19 @@ impl QueueManager {
             // A courier takes itself off the list before it goes, so that the job arrives.
             let _ = idle.swap_remove(place).hand.send(job);
         }
+    }
+
+    /// Ends couriers that only wait with an open connection, where other destinations wait for a courier: those first that
+    /// have waited longest. `leaving` of them are about to end already. Gives how many more do now.
+    fn let_idle_go(&self, leaving: usize) -> usize {
+        let mut idle = self.idle();
+        let wanted = self.schedule().places_wanted(idle.len() + leaving, deliver::now());
+        let count = wanted.saturating_sub(leaving).min(idle.len());
+        if count == 0 {
+            return 0;
+        }
+        idle.sort_unstable_by_key(|waiting| waiting.number);
+        idle.drain(..count).count()
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {

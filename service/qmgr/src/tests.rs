@@ -373,6 +373,36 @@ async fn r97_etrn_is_for_mail_with_requiretls_too() {
     assert_ne!(first, second);
 }
 
+/// A connection that is only kept gives way to a destination that has none.
+#[tokio::test]
+async fn r216_idle_connections_keep_nobody_waiting() {
+    let world = world();
+    *world.manager.schedule() =
+        Schedule::new(ScheduleSettings { couriers_max: 2, ..ScheduleSettings::default() }, deliver::now());
+    let mut kept = Vec::new();
+    let mut busy = Vec::new();
+    for (number, to) in ["x@here.example", "x@there.example"].iter().enumerate() {
+        world.queue("you@elsewhere.example", &[to]).await;
+        let errand = world.manager.next_errand().unwrap();
+        let (hand, work) = tokio::sync::oneshot::channel();
+        let number = 9 - number as u64;
+        world.manager.idle().push(Idle { number, destination: errand.destination.clone(), hand });
+        kept.push(work);
+        busy.push(errand);
+    }
+    assert_eq!(world.manager.let_idle_go(0), 0, "nobody waits");
+    world.queue("you@elsewhere.example", &["x@third.example"]).await;
+    assert!(world.manager.next_errand().is_none(), "both couriers are under way");
+    assert_eq!(world.manager.let_idle_go(1), 0, "one is about to end");
+    assert_eq!(world.manager.let_idle_go(0), 1);
+    let is_let_go = |work: &mut tokio::sync::oneshot::Receiver<queue::Job>| {
+        matches!(work.try_recv(), Err(tokio::sync::oneshot::error::TryRecvError::Closed))
+    };
+    assert_eq!(kept.iter_mut().map(is_let_go).collect::<Vec<_>>(), [false, true], "the one that waited longest");
+    drop(busy.pop());
+    assert_eq!(world.manager.next_errand().unwrap().destination.to_string(), "smtp:third.example");
+}
+
 /// What an administrator gives up or throws away is in the log like everything else.
 #[tokio::test]
 async fn r143_the_log_tells_of_what_was_bounced_and_deleted() {
