@@ -98,8 +98,10 @@ impl QueueManager {
         if self.is_stopping() {
             self.idle().clear();
         }
-        // What came in between has found nobody waiting.
-        self.wake.notify_one();
+        // Whoever came in between has found nobody to send away.
+        if self.schedule().places_wanted(1, deliver::now()) > 0 {
+            self.wake.notify_one();
+        }
         if let Ok(job) = tokio::time::timeout(IDLE_MAX, &mut work).await {
             return job.ok();
         }
