@@ -196,7 +196,7 @@ impl Schedule {
     pub fn next(&mut self, now: UnixMillis) -> Option<Job> {
         self.set_now(now);
         self.ripen();
-        if self.couriers >= self.settings.couriers_max.max(1) {
+        if self.is_full() {
             return None;
         }
         // Each round takes one destination out of the ring that has nothing to start, which happens only after the clock
@@ -238,7 +238,12 @@ impl Schedule {
         self.set_now(now);
         self.ripen();
         let number = self.destination_of.get(destination).copied().unwrap_or(crate::arena::NONE);
-        self.couriers >= self.settings.couriers_max.max(1) && self.turns.others_wait(number)
+        self.is_full() && self.turns.others_wait(number)
+    }
+
+    /// Whether all couriers are under way.
+    fn is_full(&self) -> bool {
+        self.couriers >= self.settings.couriers_max.max(1)
     }
 
     /// How many destinations could use a courier while all are under way; counts no further than `count_max`. So many
@@ -246,8 +251,7 @@ impl Schedule {
     pub fn places_wanted(&mut self, count_max: usize, now: UnixMillis) -> usize {
         self.set_now(now);
         self.ripen();
-        let is_full = self.couriers >= self.settings.couriers_max.max(1);
-        if is_full { self.turns.ready(&self.destinations, count_max) } else { 0 }
+        if self.is_full() { self.turns.ready(&self.destinations, count_max) } else { 0 }
     }
 
     /// What became of a job: for each recipient its new state, or `None` if it was settled. A recipient without result
@@ -297,7 +301,7 @@ impl Schedule {
         if !self.overdue.is_empty() {
             return Some(UnixMillis(0));
         }
-        (self.couriers < self.settings.couriers_max.max(1)).then(|| self.turns.earliest(&self.destinations))?
+        (!self.is_full()).then(|| self.turns.earliest(&self.destinations))?
     }
 
     /// How a recipient waits.
