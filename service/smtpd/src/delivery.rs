@@ -166,7 +166,7 @@ impl Desk {
     async fn archive_later(&self, message: &Message<'_>, staged: &Staged, twin: Option<&StagedBody>) {
         let Some(twin) = twin else { return };
         let mut commit = Commit::default();
-        let Some(queued) = self.archived(message, twin, staged.traits, &mut commit) else { return };
+        let Some(queued) = self.archived(message, twin, staged.traits.is_ascii, &mut commit) else { return };
         match self.house.store.commit(commit).await {
             Ok(_) => self.house.queue.queued(queued),
             // R205: an archive in trouble keeps mail from nobody.
@@ -226,10 +226,10 @@ impl Desk {
         };
         let mut plan = deliver::plan(accepted, &ends.destined, staged.body.id, now(), &self.house.directory);
         // The archive's copy has fields of ours in front.
-        let traits = Traits { is_ascii: staged.traits.is_ascii && archive_prefix.is_ascii(), ..staged.traits };
+        let is_ascii = staged.traits.is_ascii && archive_prefix.is_ascii();
         // In LMTP it is not known yet whether anybody takes the message.
         let archived = match &twin {
-            Some(twin) if message.client.role != Role::Lmtp => self.archived(message, twin, traits, &mut plan.commit),
+            Some(twin) if message.client.role != Role::Lmtp => self.archived(message, twin, is_ascii, &mut plan.commit),
             _ => None,
         };
         let fate = |is_at_once: &bool| match (&hold, is_at_once) {
@@ -246,7 +246,7 @@ impl Desk {
         &self,
         message: &Message<'_>,
         twin: &StagedBody,
-        traits: Traits,
+        is_ascii: bool,
         commit: &mut Commit,
     ) -> Option<Queued> {
         let address = self.house.archive.as_ref()?;
@@ -258,6 +258,8 @@ impl Desk {
             octets: twin.octets,
             ..mail::Arrival::default()
         };
+        // What the author wishes of TLS is for its recipients: no stranger opens the way to the archive.
+        let traits = Traits { is_ascii, ..Traits::default() };
         let accepted = Accepted::of_our_own(self.house.queue_ids.next(), &envelope, traits, arrival);
         let recipient = Recipient { notify: Some(Notify::Never), ..Recipient::new(address.clone()) };
         let destined = [Destined { recipient, route: Route::Outside(address.clone()), via: None }];

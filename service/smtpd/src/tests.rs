@@ -236,6 +236,20 @@ async fn r64_r105_trace_fields_are_on_top() {
     assert!(!inbox[0].contains("\tfor <"), "R105: one recipient is not told of the others");
 }
 
+/// R205, RFC 8689: a message that needs no TLS goes to its recipients whatever they publish, and its archive copy does not.
+#[tokio::test]
+async fn r205_no_stranger_opens_the_way_to_the_archive() {
+    let mut world = world(Role::Mx).await;
+    world.house().archive = Some(Address::parse("all@archive.example").unwrap());
+    world.send(&["away@example.net"], "TLS-Required: No\r\nSubject: s\r\n\r\nb\r\n").await;
+    let queued = world.door.0.lock().unwrap().clone();
+    let wishes =
+        queued.iter().map(|queued| (queued.recipients[0].recipient.address.to_string(), queued.envelope.require_tls));
+    let expected =
+        [("x@elsewhere.example", mail::RequireTls::Optional), ("all@archive.example", mail::RequireTls::Ordinary)];
+    assert_eq!(wishes.collect::<Vec<_>>(), expected.map(|(to, wish)| (to.to_owned(), wish)));
+}
+
 /// R103: what is missing is added for those who send for us, and for nobody else.
 #[tokio::test]
 async fn r103_trusted_clients_mail_is_completed() {
